@@ -1,0 +1,1 @@
+"""Finds the failures of a segmentation model and serves its promoted version."""

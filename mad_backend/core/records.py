@@ -1,0 +1,133 @@
+"""Frozen records that cross module borders."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from mad_backend.core.labels import RgbImage
+
+
+class Metric(StrEnum):
+    """The distance d of Eq. (1)."""
+
+    MIOU = "miou"
+    PIXEL_AGREEMENT = "pixel_agreement"
+
+
+class Role(StrEnum):
+    """Whose label map defines the sub-pool: the target's, or the competing model's (roles reversed)."""
+
+    TARGET = "target"
+    COMPETITOR = "competitor"
+
+
+class Part(StrEnum):
+    """What an image of M was chosen for: S (failures) or T (test set)."""
+
+    FAILURES = "failures"
+    TEST_SET = "test_set"
+
+
+class ProjectRole(StrEnum):
+    """What a Label Studio project of a round is for."""
+
+    RATING = "rating"
+    SEGMENTATION = "segmentation"
+
+
+@dataclass(frozen=True)
+class PoolImage:
+    """One image of the pool D, not yet decoded; `path` is absolute or relative to the working folder."""
+
+    image_id: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded image on the evaluation grid, as models see it; `size` is the image's own (height, width)."""
+
+    image_id: str
+    rgb: RgbImage
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, order=True)
+class Provenance:
+    """Why an image is in M: the cell of Eq. (2) that chose it, its place there (1 = first) and its d."""
+
+    competitor: str
+    class_id: int
+    role: Role
+    rank: int
+    discrepancy: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A member of M with every cell that chose it."""
+
+    image_id: str
+    provenance: tuple[Provenance, ...]
+
+    @property
+    def discrepancy(self) -> float:
+        """The largest d among its cells."""
+        return max(p.discrepancy for p in self.provenance)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One rater's answer for one image: an ACR score 1 (bad) to 5 (excellent), or a veto (out-of-domain)."""
+
+    image_id: str
+    rater: str
+    score: int | None
+    annotation_id: int
+    created_at: datetime
+    lead_time_s: float | None = None
+
+    @property
+    def is_veto(self) -> bool:
+        return self.score is None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A member of S with the mean opinion score that brought it there."""
+
+    image_id: str
+    mos: float
+
+
+@dataclass(frozen=True)
+class HumanMask:
+    """Where a pulled label map lies, whose it is, and what was odd about it (empty when nothing was)."""
+
+    image_id: str
+    path: str
+    sha256: str
+    annotator: str
+    annotation_id: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RemoteProject:
+    """A Label Studio project that belongs to a round; `signature` is the SHA-256 of its label configuration."""
+
+    role: ProjectRole
+    project_id: int
+    title: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of the target model, f(i); `path` is a checkpoint, or None for f(0), which settings describe."""
+
+    version: str
+    round_number: int
+    path: str | None
+    created_at: datetime
+    promoted_at: datetime | None = None

@@ -1,0 +1,131 @@
+"""The label configurations (XML) of our Label Studio projects, and whether somebody changed one.
+
+Both were looked at in Label Studio 1.23.2 at 1366x768. The class names `lsf-*` belong to that version;
+should they change, the side panels come back and nothing else breaks.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import quoteattr
+
+from mad_backend.core.drawing import VOID_COLOR, VOID_NAME, hex_color
+from mad_backend.core.labels import LabelSet
+from mad_backend.errors import LabelFormatError, SettingsError
+
+MASK_TAG: Final = "mask"
+IMAGE_TAG: Final = "image"
+QUALITY_TAG: Final = "quality"
+OUT_OF_DOMAIN: Final = "ood"
+
+# Choices stand above the images: below, a portrait image would push them out of sight.
+_RATING: Final = """\
+<View className="rt">
+  <Style>
+    .lsf-sidepanels { padding-right: 0 !important; }
+    .lsf-sidepanels__wrapper { display: none !important; }
+    .rt { max-width: 1320px; margin: 0 auto; }
+    .rt .lsf-toolbar { display: none !important; }
+    .rt .q { border: 1px solid #8888; border-radius: 8px; padding: 2px 14px 0; margin-bottom: 4px; }
+    .rt .q label { font-size: 18px; margin-right: 10px; }
+    .rt .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
+  </Style>
+  <View className="q">
+    <Choices name="quality" toName="overlay" choice="single-radio" layout="inline" required="true"
+             requiredMessage="Rate 1-5, or 0 for out of domain">
+      <Choice value="1 bad" alias="1" hotkey="1"/>
+      <Choice value="2 poor" alias="2" hotkey="2"/>
+      <Choice value="3 fair" alias="3" hotkey="3"/>
+      <Choice value="4 good" alias="4" hotkey="4"/>
+      <Choice value="5 excellent" alias="5" hotkey="5"/>
+      <Choice value="out of domain" alias="ood" hotkey="0"/>
+    </Choices>
+  </View>
+  <HyperText name="legend" value="$legend" inline="true"/>
+  <View className="pair">
+    <View>
+      <Header value="Original" size="6"/>
+      <Image name="image" value="$image" maxWidth="100%" zoom="false" zoomControl="false"
+             rotateControl="false"/>
+    </View>
+    <View>
+      <Header value="Segmentation to rate" size="6"/>
+      <Image name="overlay" value="$overlay" maxWidth="100%" zoom="false" zoomControl="false"
+             rotateControl="false"/>
+    </View>
+  </View>
+</View>
+"""
+
+# No rotation: a rotated mask would have to be turned back. No smoothing: zoomed mask pixels stay crisp.
+_SEGMENTATION: Final = """\
+<View>
+  <BitmaskLabels name="mask" toName="image" showInline="true" opacity="0.6">
+{labels}
+  </BitmaskLabels>
+  <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"
+         contrastControl="true" rotateControl="false" smoothing="false"/>
+</View>
+"""
+
+
+_SWATCH: Final = (
+    '<span style="margin-right:16px;white-space:nowrap"><span style="display:inline-block;width:14px;'
+    'height:14px;margin-right:5px;border:1px solid #555;background:{color}"></span>{name}</span> '
+)
+
+
+def rating_config() -> str:
+    """ACR scale 1 to 5 by digit key, 0 for out of domain; task data: image, overlay, legend (html), item."""
+    return _RATING
+
+
+def segmentation_config(labels: LabelSet) -> str:
+    """Pixel labelling with one label per class, and one for void; task data: image, item.
+
+    The background has a label only where class 0 is the background. Raises SettingsError if a class is
+    called "void".
+    """
+    if VOID_NAME in labels.names:
+        raise SettingsError(
+            f'label set "{labels.name}" has a class called "{VOID_NAME}", the name of the label for pixels '
+            "that do not count; give the class another name"
+        )
+    entries = [(c.name, c.color) for c in labels.classes] + [(VOID_NAME, VOID_COLOR)]
+    lines = [
+        f"    <Label value={quoteattr(name)} background={quoteattr(hex_color(color))}/>"
+        for name, color in entries
+    ]
+    return _SEGMENTATION.format(labels="\n".join(lines))
+
+
+def picture_config() -> str:
+    """Shows one picture and asks nothing; for the project that only holds pictures."""
+    return '<View><Image name="image" value="$image"/></View>'
+
+
+def signature(config: str) -> str:
+    """SHA-256 (hex) of what a label configuration means; blanks, comments, attribute order do not count.
+
+    Raises LabelFormatError if `config` is not XML.
+    """
+    try:
+        root = ET.fromstring(config)  # noqa: S314 - from a server we trust; expat bounds entities
+    except ET.ParseError as error:
+        raise LabelFormatError(
+            f"label configuration is not XML ({error}); restore it in Label Studio"
+        ) from error
+    for element in root.iter():
+        element.text = " ".join((element.text or "").split())
+        element.tail = None
+    canonical = ET.canonicalize(ET.tostring(root, encoding="unicode"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def legend_html(entries: Sequence[tuple[str, str]]) -> str:
+    """Colour swatches with names, from `drawing.legend`; styles inline, since Label Studio keeps those."""
+    if not entries:
+        return "<span>no object found: everything is background</span>"
+    return "".join(_SWATCH.format(color=color, name=escape(name)) for name, color in entries)

@@ -1,0 +1,1 @@
+"""Segmentation models of any origin behind one interface."""

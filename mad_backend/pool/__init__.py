@@ -1,0 +1,1 @@
+"""The pool D and what the models said about it."""

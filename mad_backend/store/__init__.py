@@ -1,0 +1,1 @@
+"""Where state lives: one database for rows, a folder for files."""

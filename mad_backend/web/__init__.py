@@ -1,0 +1,1 @@
+"""The web process: Label Studio's ML-backend protocol."""

@@ -1,0 +1,1 @@
+"""Talks to Label Studio: pushes tasks, pulls ratings and masks."""

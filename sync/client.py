@@ -1,0 +1,307 @@
+"""The calls we make to Label Studio, as typed methods.
+
+Plain `requests` and not `label_studio_sdk`: there are some twenty calls, and importing the SDK takes 6 s and
+brings pandas, opencv, nltk and fifty packages more. All shapes and limits were measured on Label Studio
+1.23.2.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mad_backend.errors import LabelStudioError
+from sync.transport import Transport
+
+_PAGE: Final = 1000
+FILES_PER_REQUEST: Final = 100
+"""One more and the server answers 500 (LABEL_STUDIO_DATA_UPLOAD_MAX_NUMBER_FILES)."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who may log in."""
+
+    user_id: int
+    email: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as the server has it now."""
+
+    project_id: int
+    title: str
+    description: str
+    label_config: str
+    model_version: str
+    tasks: int
+    """Number of tasks; 0 where it comes from a list of projects."""
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """One task without its annotations; `item` is our key in its data, None if the task is not ours."""
+
+    task_id: int
+    item: str | None
+    updated_at: datetime
+    annotations: int
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One person's answer; `result` is Label Studio's list of regions or choices."""
+
+    annotation_id: int
+    task_id: int
+    user_id: int | None
+    result: list[Json]
+    was_cancelled: bool
+    created_at: datetime
+    updated_at: datetime
+    lead_time_s: float | None
+    prediction_id: int | None
+
+
+class LabelStudioClient:
+    """One server, one token; `token` may be a legacy or a personal access token and is never shown.
+
+    Every method raises LabelStudioError. Reads are tried again with growing pauses, starting at `backoff_s`;
+    writes are not, since a write that timed out may have succeeded.
+    """
+
+    def __init__(self, url: str, token: str, timeout_s: float = 120.0, backoff_s: float = 0.5) -> None:
+        self._http = Transport(url, token, timeout_s, backoff_s)
+        self.url = self._http.url
+
+    def __repr__(self) -> str:
+        return f"LabelStudioClient({self.url!r})"
+
+    def version(self) -> str:
+        """Release of the server, e.g. "1.23.2"."""
+        return str(self._get("/api/version", "asking for the version")["release"])
+
+    def current_user(self) -> Person:
+        """Whose token this is."""
+        return _person(self._get("/api/current-user/whoami", "checking the token"))
+
+    def people(self) -> dict[int, str]:
+        """User id -> email."""
+        return {u["id"]: u["email"] for u in self._get("/api/users/", "listing the users")}
+
+    def submit_with_enter(self) -> None:
+        """Lets Enter submit, for the user whose token this is; the section name stands twice on purpose."""
+        keys = {"annotation:annotation:submit": {"key": "enter", "active": True}}
+        self._send("PATCH", "/api/current-user/hotkeys/", "setting the Enter key", {"custom_hotkeys": keys})
+
+    def create_project(self, **settings: Any) -> Project:
+        """`settings` are Label Studio's own names: title (3 to 50 letters), label_config, sampling, ..."""
+        wanted = f'creating project "{settings.get("title")}"'
+        return _project(self._send("POST", "/api/projects/", wanted, settings))
+
+    def patch_project(self, project_id: int, **settings: Any) -> Project:
+        return _project(
+            self._send("PATCH", f"/api/projects/{project_id}/", f"changing project {project_id}", settings)
+        )
+
+    def project(self, project_id: int) -> Project | None:
+        """None if there is no such project (any more)."""
+        try:
+            return _project(self._get(f"/api/projects/{project_id}/", f"reading project {project_id}"))
+        except LabelStudioError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def projects_with(self, key: str) -> list[Project]:
+        """Projects with `key` in their description, oldest first."""
+        fields = "id,title,description,label_config,model_version"
+        pages = self._pages("/api/projects/", "listing the projects", {"include": fields}, "results")
+        found = [_project(p) for p in pages if key in (p.get("description") or "")]
+        return sorted(found, key=lambda p: p.project_id)
+
+    def delete_project(self, project_id: int) -> None:
+        self._send("DELETE", f"/api/projects/{project_id}/", f"deleting project {project_id}")
+
+    def import_tasks(self, project_id: int, tasks: Sequence[Json]) -> int:
+        """Adds tasks (`{"data": ..., "predictions": [...]}`) and says how many; sending twice adds twice."""
+        wanted = f"importing {len(tasks)} tasks into project {project_id}"
+        answer = self._send("POST", f"/api/projects/{project_id}/import", wanted, list(tasks))
+        if "task_count" not in answer:
+            raise LabelStudioError(
+                f"{wanted}: the server put the import in a queue, which Label Studio Community does not do; "
+                "use a Community server"
+            )
+        return int(answer["task_count"])
+
+    def tasks(self, project_id: int, changed_since: datetime | None = None) -> list[TaskState]:
+        """All tasks by id, or those whose answers (or skips) changed later than `changed_since`.
+
+        Raises LabelStudioError with status 404 if there is no such project.
+        """
+        params: Json = {"project": project_id, "include": "id,data,updated_at,total_annotations"}
+        if changed_since is not None:
+            item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
+            item["value"] = changed_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            params["query"] = json.dumps({"filters": {"conjunction": "and", "items": [item]}})
+        pages = self._pages("/api/tasks/", f"listing the tasks of project {project_id}", params, "tasks")
+        return sorted((_task(t) for t in pages), key=lambda t: t.task_id)
+
+    def delete_task(self, task_id: int) -> None:
+        self._send("DELETE", f"/api/tasks/{task_id}/", f"deleting task {task_id}")
+
+    def next_task(self, project_id: int) -> TaskState | None:
+        """What the label stream gives this user next, or None when there is nothing left for them."""
+        try:
+            return _task(
+                self._get(f"/api/projects/{project_id}/next", f"asking project {project_id} for a task")
+            )
+        except LabelStudioError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def annotations(self, task_id: int) -> list[Annotation]:
+        """Everybody's annotations of one task, cancelled ones too; empty if the task is gone."""
+        try:
+            found = self._get(
+                f"/api/tasks/{task_id}/annotations/", f"reading the annotations of task {task_id}"
+            )
+        except LabelStudioError as error:
+            if error.status == 404:
+                return []
+            raise
+        return [_annotation(a, task_id) for a in found]
+
+    def export(self, project_id: int) -> list[Annotation]:
+        """Every annotation of a project in one call, cancelled ones too."""
+        found = self._get(
+            f"/api/projects/{project_id}/export",
+            f"exporting project {project_id}",
+            {"exportType": "JSON", "download_all_tasks": "false"},
+        )
+        return [_annotation(a, task["id"]) for task in found for a in task["annotations"]]
+
+    def prediction_result(self, prediction_id: int) -> list[Json] | None:
+        """The regions of a prediction, or None if it was deleted."""
+        try:
+            found = self._get(f"/api/predictions/{prediction_id}/", f"reading prediction {prediction_id}")
+        except LabelStudioError as error:
+            if error.status == 404:
+                return None
+            raise
+        return list(found["result"] or [])
+
+    def create_annotation(
+        self, task_id: int, result: Sequence[Mapping[str, Any]], **fields: Any
+    ) -> Annotation:
+        """As the user whose token this is; `fields`: was_cancelled, lead_time, parent_prediction, ..."""
+        body = {"result": list(result), **fields}
+        wanted = f"annotating task {task_id}"
+        return _annotation(self._send("POST", f"/api/tasks/{task_id}/annotations/", wanted, body), task_id)
+
+    def update_annotation(self, annotation_id: int, result: Sequence[Mapping[str, Any]]) -> Annotation:
+        wanted = f"changing annotation {annotation_id}"
+        answer = self._send("PATCH", f"/api/annotations/{annotation_id}/", wanted, {"result": list(result)})
+        return _annotation(answer, answer["task"])
+
+    def delete_annotation(self, annotation_id: int) -> None:
+        self._send("DELETE", f"/api/annotations/{annotation_id}/", f"deleting annotation {annotation_id}")
+
+    def upload(self, project_id: int, files: Mapping[str, bytes]) -> None:
+        """Stores JPEG files, name -> content; the same name sent twice is stored twice."""
+        names = list(files)
+        for start in range(0, len(names), FILES_PER_REQUEST):
+            part = names[start : start + FILES_PER_REQUEST]
+            self._http.call(
+                "POST",
+                f"/api/projects/{project_id}/import",
+                f"uploading {len(part)} files to project {project_id}",
+                params={"commit_to_project": "false"},
+                files=[(f"file{n}", (name, files[name], "image/jpeg")) for n, name in enumerate(part)],
+            )
+
+    def uploads(self, project_id: int) -> dict[str, str]:
+        """Name -> address (`/data/upload/...`) of every uploaded file; of equal names the first."""
+        found = self._get(
+            f"/api/projects/{project_id}/file-uploads",
+            f"listing the files of project {project_id}",
+            {"all": "true"},
+        )
+        addresses: dict[str, str] = {}
+        for entry in sorted(found, key=lambda e: int(e["id"])):
+            # The server puts 8 random hex digits and a dash before our name.
+            name = entry["file"].rsplit("/", 1)[-1].partition("-")[2]
+            addresses.setdefault(name, "/data/" + entry["file"])
+        return addresses
+
+    def connect_ml_backend(self, project_id: int, url: str, title: str) -> int:
+        """Id of the new connection; the server calls `url` at once and refuses if nothing answers."""
+        body = {"url": url, "project": project_id, "title": title, "is_interactive": False}
+        return int(self._send("POST", "/api/ml/", f"connecting the ML backend {url}", body)["id"])
+
+    def ml_backends(self, project_id: int) -> dict[int, str]:
+        """Connection id -> URL."""
+        found = self._get(
+            "/api/ml/", f"listing the ML backends of project {project_id}", {"project": project_id}
+        )
+        return {b["id"]: b["url"] for b in found}
+
+    def _get(self, path: str, wanted: str, params: Mapping[str, Any] | None = None) -> Any:
+        return self._http.call("GET", path, wanted, params=params)
+
+    def _send(self, method: str, path: str, wanted: str, body: object = None) -> Any:
+        return self._http.call(method, path, wanted, json=body)
+
+    def _pages(self, path: str, wanted: str, params: Mapping[str, Any], key: str) -> Iterator[Json]:
+        page = 1
+        while True:
+            answer = self._get(path, wanted, {**params, "page": page, "page_size": _PAGE})
+            yield from answer[key]
+            if page * _PAGE >= answer.get("total", answer.get("count", 0)):
+                return
+            page += 1
+
+
+def _person(user: Json) -> Person:
+    return Person(user["id"], user["email"])
+
+
+def _project(found: Json) -> Project:
+    return Project(
+        found["id"],
+        found["title"],
+        found.get("description") or "",
+        found["label_config"],
+        found.get("model_version") or "",
+        found.get("task_number") or 0,
+    )
+
+
+def _task(found: Json) -> TaskState:
+    item = found["data"].get("item")
+    return TaskState(
+        found["id"],
+        item if isinstance(item, str) else None,
+        datetime.fromisoformat(found["updated_at"]),
+        found.get("total_annotations") or 0,
+    )
+
+
+def _annotation(found: Json, task_id: int) -> Annotation:
+    author = found.get("completed_by")
+    return Annotation(
+        annotation_id=found["id"],
+        task_id=task_id,
+        user_id=author["id"] if isinstance(author, dict) else author,
+        result=list(found["result"] or []),
+        was_cancelled=bool(found.get("was_cancelled")),
+        created_at=datetime.fromisoformat(found["created_at"]),
+        updated_at=datetime.fromisoformat(found["updated_at"]),
+        lead_time_s=found.get("lead_time"),
+        prediction_id=found.get("parent_prediction"),
+    )

@@ -1,0 +1,53 @@
+"""Fixtures of all tests: a store, and one real Label Studio for the whole session."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mad_backend.store.store import Store
+from sync.client import LabelStudioClient
+from sync.embedded import EmbeddedLabelStudio
+
+EXECUTABLE = Path(__file__).parents[1] / ".venv-label-studio" / "bin" / "label-studio"
+PASSWORD = "Rater-pass-1"
+RATERS = ("ann@example.com", "bob@example.com", "cat@example.com", "dan@example.com")
+
+
+@dataclass(frozen=True)
+class RunningLabelStudio:
+    """The server, a client for the admin, and one for each of `RATERS`, in that order."""
+
+    server: EmbeddedLabelStudio
+    admin: LabelStudioClient
+    raters: tuple[LabelStudioClient, ...]
+    emails: tuple[str, ...]
+    tokens: tuple[str, ...]
+    password: str
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
+    """A Label Studio on an empty database; the start takes a minute."""
+    if not EXECUTABLE.exists():
+        reason = f"needs Label Studio at {EXECUTABLE}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    root = tmp_path_factory.mktemp("label-studio")
+    with EmbeddedLabelStudio(root, EXECUTABLE) as server:
+        tokens = tuple(server.create_user(email, PASSWORD) for email in RATERS)
+        clients = tuple(server.client(token) for token in tokens)
+        yield RunningLabelStudio(server, server.client(), clients, RATERS, tokens, PASSWORD)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An SQLite store with round 1 in it."""
+    opened = Store(f"sqlite:///{tmp_path}/mad.sqlite3")
+    opened.rounds.create(1, 7, datetime(2026, 1, 1, tzinfo=UTC))
+    yield opened
+    opened.close()

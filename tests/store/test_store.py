@@ -1,0 +1,322 @@
+"""One contract for SQLite and Postgres: leases, races, repeats, migrations."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from mad_backend.core.records import (
+    Candidate,
+    Failure,
+    HumanMask,
+    ProjectRole,
+    Provenance,
+    Rating,
+    RemoteProject,
+    Role,
+)
+from mad_backend.core.rounds import RoundState
+from mad_backend.errors import StoreError, TransitionError
+from mad_backend.store.store import Store
+from mad_backend.store.tables import metadata
+from mad_backend.store.versions import EvaluationRow
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+CREATED, PREDICTING = RoundState.CREATED, RoundState.PREDICTING
+
+RACER = """
+import sys
+from datetime import datetime, UTC
+from mad_backend.core.records import Failure
+from mad_backend.core.rounds import RoundState
+from mad_backend.store.store import Store
+url, name = sys.argv[1:]
+now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+print("ready", flush=True)
+for line in sys.stdin:
+    match line.strip():
+        case "open":
+            store = Store(url)
+            print(store.rounds.latest(), flush=True)
+        case "create":
+            print(sum(store.rounds.create(n, 0, now) for n in range(1, 31)), flush=True)
+        case "claim":
+            print(sum(store.rounds.claim(n, name, now, 60) for n in range(1, 31)), flush=True)
+        case "advance":
+            states = RoundState.CREATED, RoundState.PREDICTING
+            print(sum(store.rounds.advance(n, *states, now) for n in range(1, 31)), flush=True)
+        case "cut":
+            for n in range(1, 31):
+                store.choices.record_cut(n, [Failure(f"{n}-{name}-{i}", 1.0) for i in range(5)], [], {})
+            print("done", flush=True)
+store.close()
+"""
+
+
+def race(url: str, *actions: str) -> list[tuple[str, ...]]:
+    """What two processes answer to each of `actions`, which both start at the same moment."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", RACER, url, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
+    answers = []
+    for action in ("", *actions):
+        for racer in racers:
+            assert racer.stdin
+            assert racer.stdout
+            if action:
+                racer.stdin.write(f"{action}\n")
+                racer.stdin.flush()
+        answers.append(tuple(racer.stdout.readline().strip() for racer in racers if racer.stdout))
+    for racer in racers:
+        racer.communicate()
+        assert racer.returncode == 0
+    return answers[1:]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new folder/mad.sqlite3"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Store]:
+    """A store with round 1 in state created."""
+    store = Store(url)
+    store.rounds.create(1, 7, NOON)
+    yield store
+    store.close()
+
+
+def candidate(image_id: str, *ranks: int) -> Candidate:
+    cells = (Provenance("g", 1, Role.TARGET, rank, 0.1 + 0.2 / rank) for rank in ranks)
+    return Candidate(image_id, tuple(cells))
+
+
+def rating(image_id: str, rater: str, score: int | None) -> Rating:
+    return Rating(image_id, rater, score, 3, NOON, 1.5)
+
+
+class TestStore:
+    def test_a_round_is_created_once(self, opened: Store) -> None:
+        assert not opened.rounds.create(1, 99, NOON)
+        assert opened.rounds.get(1).seed == 7
+        assert opened.rounds.next_number() == 2
+        assert [r.number for r in opened.rounds.all()] == [1]
+
+    def test_a_round_that_does_not_exist_is_named(self, opened: Store) -> None:
+        with pytest.raises(StoreError, match="there is no round 9"):
+            opened.rounds.get(9)
+
+    def test_a_lease_keeps_others_out_until_it_ends(self, opened: Store) -> None:
+        rounds = opened.rounds
+        assert rounds.claim(1, "a", NOON, 60)
+        assert rounds.claim(1, "a", NOON, 60)
+        assert not rounds.claim(1, "b", NOON + timedelta(seconds=59), 60)
+        assert rounds.claim(1, "b", NOON + timedelta(seconds=61), 60)
+
+    def test_a_renewed_lease_holds_longer_and_a_lost_one_cannot_be_renewed(self, opened: Store) -> None:
+        rounds = opened.rounds
+        rounds.claim(1, "a", NOON, 60)
+        assert rounds.renew(1, "a", NOON + timedelta(seconds=50), 60)
+        assert not rounds.claim(1, "b", NOON + timedelta(seconds=100), 60)
+        assert rounds.claim(1, "b", NOON + timedelta(seconds=111), 60)
+        assert not rounds.renew(1, "a", NOON + timedelta(seconds=112), 60)
+
+    def test_a_released_round_is_free_and_only_its_owner_releases_it(self, opened: Store) -> None:
+        opened.rounds.claim(1, "a", NOON, 60)
+        opened.rounds.release(1, "b")
+        assert not opened.rounds.claim(1, "b", NOON, 60)
+        opened.rounds.release(1, "a")
+        assert opened.rounds.claim(1, "b", NOON, 60)
+
+    def test_leases_are_compared_across_time_zones(self, opened: Store) -> None:
+        from datetime import timezone
+
+        opened.rounds.claim(1, "a", NOON, 60)
+        east = timezone(timedelta(hours=9))
+        assert not opened.rounds.claim(1, "b", (NOON + timedelta(seconds=30)).astimezone(east), 60)
+        assert opened.rounds.claim(1, "b", (NOON + timedelta(seconds=90)).astimezone(east), 60)
+
+    def test_advancing_from_a_state_the_round_has_left_changes_nothing(self, opened: Store) -> None:
+        assert opened.rounds.advance(1, CREATED, PREDICTING, NOON)
+        assert not opened.rounds.advance(1, CREATED, PREDICTING, NOON)
+        assert opened.rounds.get(1).state is PREDICTING
+
+    def test_an_impossible_move_is_refused(self, opened: Store) -> None:
+        with pytest.raises(TransitionError):
+            opened.rounds.advance(1, CREATED, RoundState.FINISHED, NOON)
+
+    def test_a_failed_round_keeps_where_it_was_and_why_and_goes_back_there_once(self, opened: Store) -> None:
+        rounds = opened.rounds
+        rounds.report(1, "working", 3, 9)
+        rounds.advance(1, CREATED, RoundState.FAILED, NOON, error="no disk")
+        failed = rounds.get(1)
+        assert (failed.state, failed.came_from, failed.error) == (RoundState.FAILED, CREATED, "no disk")
+        assert (failed.note, failed.done, failed.total) == ("", 0, 0)
+        assert rounds.advance(1, RoundState.FAILED, CREATED, NOON)
+        assert not rounds.advance(1, RoundState.FAILED, CREATED, NOON)
+        assert rounds.get(1).error is None
+
+    def test_two_processes_share_a_fresh_database_and_of_two_at_once_one_wins(self, url: str) -> None:
+        opening, creating, claiming, advancing, _ = race(url, "open", "create", "claim", "advance", "cut")
+        assert opening == ("None", "None")
+        assert [sum(map(int, wins)) for wins in (creating, claiming, advancing)] == [30, 30, 30]
+        store = Store(url)
+        for number in range(1, 31):
+            found = [f.image_id.split("-")[1] for f in store.choices.failures(number)]
+            assert found in (["a"] * 5, ["b"] * 5)
+        store.close()
+
+    def test_m_comes_back_with_its_provenance_and_is_replaced_by_a_repeat(self, opened: Store) -> None:
+        opened.choices.record_selection(1, [candidate("z", 3)])
+        opened.choices.record_selection(1, [candidate("b", 2), candidate("a", 1, 3)])
+        assert opened.choices.selection(1) == [candidate("a", 1, 3), candidate("b", 2)]
+
+    def test_an_empty_m_is_recorded(self, opened: Store) -> None:
+        opened.choices.record_selection(1, [])
+        assert opened.choices.selection(1) == []
+
+    def test_a_cut_is_recorded_once_and_never_changed(self, opened: Store) -> None:
+        choices = opened.choices
+        choices.record_cut(1, [Failure("b", 1 / 3), Failure("a", 2.0)], ["z", "y"], {"v": "ann"})
+        choices.record_cut(1, [Failure("c", 1.0)], ["x"], {"w": "bob"})
+        assert choices.failures(1) == [Failure("b", 1 / 3), Failure("a", 2.0)]
+        assert choices.test_set(1) == ["z", "y"]
+        assert choices.vetoed() == {"v"}
+        assert choices.spent() == {"a", "b", "v", "y", "z"}
+
+    def test_a_lifted_veto_lets_the_image_back(self, opened: Store) -> None:
+        opened.choices.record_cut(1, [Failure("a", 1.0)], [], {"v": "ann"})
+        assert opened.choices.lift_veto("v")
+        assert not opened.choices.lift_veto("nobody's")
+        assert opened.choices.spent() == {"a"}
+
+    def test_unreadable_images_are_named_with_the_latest_reason(self, opened: Store) -> None:
+        opened.choices.record_unreadable({"a": "truncated"})
+        opened.choices.record_unreadable({"a": "gone", "b": "empty"})
+        opened.choices.record_unreadable({})
+        assert opened.choices.unreadable() == {"a": "gone", "b": "empty"}
+
+    def test_ratings_are_replaced_as_a_whole_and_keep_vetoes_and_times(self, opened: Store) -> None:
+        opened.remote.record_ratings(1, [rating("a", "ann", 3), rating("b", "ann", 1)])
+        latest = [rating("a", "ann", 4), rating("a", "bob", None)]
+        opened.remote.record_ratings(1, latest)
+        assert opened.remote.ratings(1) == latest
+
+    def test_projects_tasks_and_masks_may_be_recorded_twice(self, opened: Store) -> None:
+        remote = opened.remote
+        for signature in ("old", "new"):
+            remote.record_project(1, RemoteProject(ProjectRole.RATING, 5, "MAD", signature))
+            remote.record_mask(1, HumanMask("a", "a.png", signature, "ann", 2, ("odd",)))
+            remote.record_tasks(1, ProjectRole.RATING, {"a": 11, "b": 12})
+        remote.record_tasks(1, ProjectRole.RATING, {"a": 13})
+        assert remote.project(1, ProjectRole.RATING) == RemoteProject(ProjectRole.RATING, 5, "MAD", "new")
+        assert remote.project(1, ProjectRole.SEGMENTATION) is None
+        assert remote.masks(1) == {"a": HumanMask("a", "a.png", "new", "ann", 2, ("odd",))}
+        assert remote.tasks(1, ProjectRole.RATING) == {"a": 13}
+
+    def test_item_keys_survive_a_restart_and_lead_back_to_the_image(self, opened: Store, url: str) -> None:
+        key = opened.remote.item_key(1, ProjectRole.RATING, "a")
+        opened.remote.record_tasks(1, ProjectRole.RATING, {"a": 1})
+        again = Store(url)
+        assert again.remote.item_key(1, ProjectRole.RATING, "a") == key
+        assert again.remote.item_key(1, ProjectRole.SEGMENTATION, "a") != key
+        assert again.remote.image_of_item(key) == "a"
+        assert again.remote.image_of_item("other") is None
+        again.close()
+
+    def test_several_wishes_to_pull_are_taken_as_one(self, opened: Store) -> None:
+        opened.remote.want_pull()
+        opened.remote.want_pull()
+        assert opened.remote.take_pull_wish()
+        assert not opened.remote.take_pull_wish()
+
+    def test_the_newest_promotion_is_served_and_may_go_back(self, opened: Store) -> None:
+        versions = opened.versions
+        assert versions.promoted() is None
+        versions.record("f@0", 0, None, NOON)
+        versions.record("f@1", 1, "one.safetensors", NOON)
+        versions.record("f@1", 1, "other.safetensors", NOON)
+        for version, minute in (("f@0", 1), ("f@1", 2), ("f@1", 3), ("f@0", 4)):
+            versions.promote(version, NOON + timedelta(minutes=minute), "because")
+        served = versions.promoted()
+        assert served
+        assert (served.version, served.promoted_at) == ("f@0", NOON + timedelta(minutes=4))
+        one = versions.get("f@1")
+        assert (one.path, one.promoted_at) == ("one.safetensors", NOON + timedelta(minutes=2))
+
+    def test_an_unknown_version_names_the_known_ones(self, opened: Store) -> None:
+        opened.versions.record("f@0", 0, None, NOON)
+        with pytest.raises(StoreError, match='no model version "f@7"; known: f@0'):
+            opened.versions.promote("f@7", NOON, "why not")
+
+    def test_an_evaluation_is_overwritten_by_a_later_one(self, opened: Store) -> None:
+        for path in ("old.npz", "new.npz"):
+            opened.versions.record_evaluation(EvaluationRow("f@0", "T(0)", 9, path, "00"))
+        assert opened.versions.evaluations() == [EvaluationRow("f@0", "T(0)", 9, "new.npz", "00")]
+
+    def test_a_row_of_a_round_that_does_not_exist_is_refused(self, opened: Store) -> None:
+        with pytest.raises(StoreError, match=r"(?i)foreign key"):
+            opened.remote.record_ratings(9, [rating("a", "ann", 3)])
+
+    def test_everything_survives_a_restart(self, opened: Store, url: str) -> None:
+        opened.close()
+        again = Store(url)
+        assert again.rounds.get(1).seed == 7
+        again.close()
+
+    def test_migrations_lead_to_the_tables_of_the_code(self, opened: Store, url: str) -> None:
+        assert opened
+        engine = create_engine(url)
+        with engine.connect() as connection, warnings.catch_warnings():
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        engine.dispose()
+
+    def test_a_database_of_a_newer_release_is_refused_and_left_alone(self, opened: Store, url: str) -> None:
+        opened.close()
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(StoreError, match="has schema 9999, this release knows up to"):
+            Store(url)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("mysql://u:secret@h/x", "wanted sqlite:/// or postgresql"),
+        (
+            "postgresql+psycopg://mad:secret@127.0.0.1:1/x",
+            "cannot open database .*check database in the settings",
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(wrong: str, message: str) -> None:
+    with pytest.raises(StoreError, match=message) as caught:
+        Store(wrong)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite3").write_text("not a database, but long enough to be looked at" * 50)
+    with pytest.raises(StoreError, match=r"x\.sqlite3"):
+        Store(f"sqlite:///{tmp_path}/x.sqlite3")

@@ -1,0 +1,106 @@
+"""Who may import whom, and which third-party package lives where (architecture.md)."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYER = ("mad_backend.core", "mad_backend.errors", "mad_backend.settings")
+BELOW = (*LAYER, *(f"mad_backend.{p}" for p in ("models", "pool", "store", "label_studio", "targets")))
+
+MAY_IMPORT = {  # The longest name that fits a module decides.
+    "mad_backend.core": ("mad_backend.core", "mad_backend.errors"),
+    "mad_backend.errors": (),
+    "mad_backend.settings": ("mad_backend.core", "mad_backend.errors"),
+    "mad_backend.models": ("mad_backend.models", *LAYER),
+    "mad_backend.pool": ("mad_backend.pool", *LAYER),
+    "mad_backend.store": ("mad_backend.store", *LAYER),
+    "mad_backend.label_studio": ("mad_backend.label_studio", *LAYER),
+    "mad_backend.targets": ("mad_backend.models", *LAYER),
+    "mad_backend.scan": BELOW,
+    "mad_backend.competition": BELOW,
+    "mad_backend": ("mad_backend",),  # web, cli
+    "sync": ("sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio"),
+    "training": (
+        "training", "sync", *BELOW, "mad_backend.scan", "mad_backend.competition", "mad_backend.cli",
+    ),
+}  # fmt: skip
+"""Module -> the modules of ours that it may import."""
+
+FENCES = {
+    "flask": ("mad_backend.web",),
+    "waitress": ("mad_backend.web", "mad_backend.cli"),
+    "sqlalchemy": ("mad_backend.store",),
+    "alembic": ("mad_backend.store",),
+    "label_studio_sdk": (),
+    "requests": ("sync.transport", "sync.client", "sync.embedded"),
+    "apscheduler": ("training.scheduler",),
+    "mmseg": ("mad_backend.models.mmseg_model", "training"),
+    "mmengine": ("mad_backend.models.mmseg_model", "training"),
+    "transformers": ("mad_backend.models.hf_model", "training"),
+    "ai_edge_litert": ("mad_backend.models.tflite_model",),
+    "torch": ("mad_backend.models", "training"),
+    "safetensors": ("mad_backend.models", "training"),
+    "pyarrow": ("mad_backend.pool",),
+    "ray": ("mad_backend.scan",),
+}
+"""Third-party package -> where it may be imported."""
+
+PURE = {"numpy", "PIL", "numba"}
+"""What the core may use beside the standard library; Pillow resamples on the evaluation grid."""
+
+HEAVY = {"torch", "transformers", "mmseg", "mmengine", "ai_edge_litert", "safetensors"}
+"""Model runtimes: imported late in `mad_backend`, so that a missing one fails one model only."""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for package in ("mad_backend", "sync", "training"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_in(module: str, places: tuple[str, ...]) -> bool:
+    return any(module == place or module.startswith(place + ".") for place in places)
+
+
+MODULES = list(modules())
+
+
+@pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
+def test_a_module_imports_only_what_its_place_allows(name: str, tree: ast.Module) -> None:
+    rule = max((place for place in MAY_IMPORT if is_in(name, (place,))), key=len)
+    for imported in imports(tree):
+        top = imported.partition(".")[0]
+        if top in ("mad_backend", "sync", "training"):
+            assert is_in(imported, MAY_IMPORT[rule]), f"{name} may not import {imported}"
+        elif top in FENCES:
+            assert is_in(name, FENCES[top]), f"{top} is confined to {FENCES[top]}"
+
+
+def test_the_core_is_pure() -> None:
+    import sys
+
+    for name, tree in MODULES:
+        if is_in(name, ("mad_backend.core",)):
+            tops = {i.partition(".")[0] for i in imports(tree)} - {"mad_backend"}
+            assert tops <= PURE | sys.stdlib_module_names, name
+
+
+def test_model_runtimes_are_imported_late() -> None:
+    for name, tree in MODULES:
+        if is_in(name, ("mad_backend",)):
+            at_top = ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
+            assert not {i.partition(".")[0] for i in imports(at_top)} & HEAVY, name

@@ -1,0 +1,83 @@
+"""Simulated raters: deterministic, better maps never rated worse, a veto where nothing is to be seen."""
+
+import numpy as np
+import pytest
+
+from mad_backend.core.labels import LabelMap
+from mad_backend.pool.images import read_label_map
+from mad_backend.pool.sources import list_labelled
+from tests.training.conftest import MakeProject
+from training.project import Project
+from training.simulate import Oracle
+
+RATERS = ("ann", "bob", "cat")
+
+
+@pytest.fixture(scope="module")
+def truths(finished: Project) -> dict[str, LabelMap]:
+    return {i.image.image_id: read_label_map(i.mask) for i in list_labelled(finished.settings.pool)}
+
+
+def spoilt(truth: LabelMap, share: float) -> LabelMap:
+    """The first `share` of all pixels in a fixed random order turned to background."""
+    order = np.random.default_rng(0).permutation(truth.size)[: int(share * truth.size)]
+    worse = truth.ravel().copy()
+    worse[order] = 0
+    return worse.reshape(truth.shape)
+
+
+def test_opinions_never_rise_when_a_map_gets_worse(finished: Project, truths: dict[str, LabelMap]) -> None:
+    oracle = Oracle(finished)
+    seen = set()
+    for image_id, truth in list(truths.items())[:10]:
+        for rater in RATERS:
+            scores = [oracle.opinion(image_id, rater, spoilt(truth, s)) for s in (0, 0.2, 0.4, 0.6, 0.8, 1)]
+            if None in scores:
+                assert set(scores) == {None}
+                continue
+            given = [s for s in scores if s is not None]
+            assert given == sorted(given, reverse=True)
+            seen.update(given)
+    assert seen == {1, 2, 3, 4, 5}
+
+
+def test_a_perfect_map_is_excellent_and_an_empty_one_is_not(
+    finished: Project, truths: dict[str, LabelMap]
+) -> None:
+    oracle = Oracle(finished)
+    image_id, truth = next((i, t) for i, t in truths.items() if t.any())
+    assert {oracle.opinion(image_id, r, truth) for r in RATERS} == {5}
+    assert all((oracle.opinion(image_id, r, np.zeros_like(truth)) or 9) <= 2 for r in RATERS)
+
+
+def test_an_image_without_any_object_is_vetoed_by_everybody(
+    finished: Project, truths: dict[str, LabelMap]
+) -> None:
+    oracle = Oracle(finished)
+    empty = [i for i, t in truths.items() if not t.any()]
+    assert empty, "choose a seed whose pool has an image without an object"
+    for image_id in empty:
+        assert {oracle.opinion(image_id, r, np.ones_like(truths[image_id])) for r in RATERS} == {None}
+
+
+def test_the_same_question_gets_the_same_answer(
+    finished: Project, make_project: MakeProject, truths: dict[str, LabelMap]
+) -> None:
+    def answers(project: Project) -> list[int | None]:
+        oracle = Oracle(project)
+        return [oracle.opinion(i, r, spoilt(t, 0.3)) for i, t in truths.items() for r in RATERS]
+
+    assert answers(finished) == answers(make_project("same"))
+    assert answers(finished) != answers(make_project("other", seed=99))
+
+
+def test_raters_differ(finished: Project, truths: dict[str, LabelMap]) -> None:
+    oracle = Oracle(finished)
+    answers = {r: [oracle.opinion(i, r, spoilt(t, 0.3)) for i, t in truths.items()] for r in RATERS}
+    assert len({tuple(a) for a in answers.values()}) == 3
+
+
+def test_an_annotator_draws_the_truth(finished: Project, truths: dict[str, LabelMap]) -> None:
+    oracle = Oracle(finished)
+    for image_id, truth in truths.items():
+        np.testing.assert_array_equal(oracle.drawing(image_id), truth)

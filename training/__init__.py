@@ -1,0 +1,1 @@
+"""Fine-tunes and evaluates the target model, and drives the rounds."""

@@ -1,0 +1,151 @@
+"""`mad`: every subcommand of the three packages."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mad_backend.cli import DEFAULT_CONFIG, Config, print_status
+from mad_backend.cli import app as backend_commands
+from mad_backend.core.rounds import RoundState
+from mad_backend.errors import MadError, SettingsError
+from mad_backend.settings import Secrets, Settings
+
+if TYPE_CHECKING:
+    from sync.client import LabelStudioClient
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Finds the failures of a segmentation model, has people confirm and label them in Label Studio, and "
+    "fine-tunes the model on them, round by round.",
+)
+app.registered_commands.extend(backend_commands.registered_commands)
+console = Console()
+
+
+def main() -> None:
+    """Runs the command line; an error a user can act on is one line on stderr and exit status 1."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("alembic", "urllib3", "waitress.queue"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A tick that is still at work when the next is due is normal, not worth a warning each time.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    try:
+        app()
+    except MadError as error:
+        Console(stderr=True, soft_wrap=True).print(
+            f"error: {error}", style="red", markup=False, highlight=False
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command(epilog="Example: mad demo --data ../shared/data --exit")
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with voc/, coco_voc/ and models/: run on real photos.")
+    ] = None,
+    workspace: Annotated[Path, typer.Option(help="Where the demo keeps everything.")] = Path("runs"),
+    by_hand: Annotated[bool, typer.Option("--by-hand", help="You rate and draw in the browser.")] = False,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop all services when the round is over.")] = False,
+    label_studio: Annotated[
+        Path, typer.Option(help="The label-studio executable of a virtual environment of its own.")
+    ] = Path(".venv-label-studio/bin/label-studio"),
+) -> None:
+    """One complete round on a private Label Studio, with simulated people; run it again for the next round."""
+    from training.demo import Demo
+
+    Demo(workspace, data, label_studio, console, by_hand=by_hand).run(stay=not leave)
+
+
+@app.command(epilog="Example: mad experiment a --data ../shared/data --seeds 3")
+def experiment(
+    name: Annotated[str, typer.Argument(help="a (VOC and COCO photos) or c (CamVid).")],
+    data: Annotated[Path, typer.Option(help="Folder with the experiment's data.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
+    workspace: Annotated[Path, typer.Option(help="Where results go; finished seeds are kept.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Rounds with oracle raters and annotators on labelled data, without a server; prints T(0) and T(1)."""
+    from training.experiment import run_experiment
+
+    run_experiment(name, data, seeds, workspace, console)
+
+
+@app.command(epilog="Example: mad new-round --config mad.yaml")
+def new_round(config: Config = DEFAULT_CONFIG) -> None:
+    """Checks everything, then starts the next round; `mad schedule` drives it."""
+    from training.project import Project
+    from training.start import start_round
+
+    project = Project.open(config)
+    started = start_round(project, _client(project.settings))
+    console.print(f"round {started.number} started; `mad schedule` drives it, `mad status` shows it")
+
+
+@app.command(epilog="Example: mad tick --config mad.yaml")
+def tick(config: Config = DEFAULT_CONFIG) -> None:
+    """Takes the current round as far as it goes without people, once; for teams with a scheduler of their own."""
+    from training.people import LabelStudioPeople
+    from training.project import Project
+    from training.rounds import RoundRunner
+
+    project = Project.open(config)
+    RoundRunner(project, LabelStudioPeople(project, _client(project.settings))).tick()
+    print_status(project.store.rounds.all())
+
+
+@app.command(epilog="Example: mad schedule --config mad.yaml")
+def schedule(config: Config = DEFAULT_CONFIG) -> None:
+    """Drives rounds unattended: a look every schedule.tick_s seconds, new rounds by schedule.new_round."""
+    from training.project import Project
+    from training.scheduler import run_scheduler
+
+    project = Project.open(config)
+    run_scheduler(project, _client(project.settings))
+
+
+@app.command(epilog="Example: mad report --config mad.yaml")
+def report(config: Config = DEFAULT_CONFIG) -> None:
+    """Table 1: every model on T(0) and on every T so far, with paired differences."""
+    from training.project import Project
+    from training.report import build_report, change_lines, table_1
+
+    project = Project.open(config)
+    found = build_report(project)
+    console.print(table_1(project, found))
+    for line in change_lines(found):
+        console.print(line)
+
+
+@app.command(hidden=True)
+def step(number: int, state: RoundState, config: Config = DEFAULT_CONFIG) -> None:
+    """One heavy step of a round, in a process of its own; called by the scheduler."""
+    from training.project import Project
+    from training.rounds import RoundRunner
+
+    RoundRunner(Project.open(config), None, isolate=False).step(number, state)
+
+
+def _client(settings: Settings) -> "LabelStudioClient":
+    from sync.client import LabelStudioClient
+
+    secrets = Secrets()
+    if secrets.label_studio_token is None:
+        raise SettingsError(
+            "no Label Studio token; set MAD_LABEL_STUDIO_TOKEN to the token of Account & Settings > Access Token"
+        )
+    url = secrets.label_studio_url or settings.label_studio.url
+    return LabelStudioClient(url, secrets.label_studio_token.get_secret_value())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Everything of one project in one place: settings, label set, store, caches, and where files lie."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mad_backend.core.grid import Grid
+from mad_backend.core.labels import LabelSet
+from mad_backend.core.records import ModelVersion, PoolImage
+from mad_backend.core.rounds import Round
+from mad_backend.errors import PoolError, StoreError
+from mad_backend.models.base import SegmentationModel
+from mad_backend.models.registry import load_model, stored_key
+from mad_backend.pool.predictions import PredictionStore
+from mad_backend.pool.scores import ScoreStore
+from mad_backend.pool.sources import LabelledImage, list_images, list_labelled
+from mad_backend.settings import Settings, ValidationMode, load_label_set, load_settings
+from mad_backend.store.store import Store
+from mad_backend.targets import load_target, target_key
+
+
+@dataclass(frozen=True)
+class Project:
+    """One target model's project; `config` is the settings file that subprocesses are given."""
+
+    config: Path
+    settings: Settings
+    labels: LabelSet
+    store: Store
+
+    @classmethod
+    def open(cls, config: Path) -> "Project":
+        """Reads settings and opens the store; raises SettingsError or StoreError."""
+        settings = load_settings(config)
+        settings.workspace.mkdir(parents=True, exist_ok=True)
+        return cls(config, settings, load_label_set(settings.label_set), Store(settings.database_url))
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.settings.grid.size, self.settings.grid.fit)
+
+    @property
+    def predictions(self) -> PredictionStore:
+        return PredictionStore((self.settings.cache or self.settings.workspace) / "predictions")
+
+    @property
+    def scores(self) -> ScoreStore:
+        return ScoreStore((self.settings.cache or self.settings.workspace) / "scores")
+
+    @property
+    def masks_root(self) -> Path:
+        """Label maps that annotators drew."""
+        return self.settings.workspace / "masks"
+
+    @cached_property
+    def pool(self) -> dict[str, PoolImage]:
+        """D by image id."""
+        return {image.image_id: image for image in list_images(self.settings.pool)}
+
+    @cached_property
+    def s0(self) -> list[LabelledImage]:
+        return list_labelled(self.settings.s0)
+
+    @cached_property
+    def t0(self) -> list[LabelledImage]:
+        return list_labelled(self.settings.t0)
+
+    @property
+    def t0_dev(self) -> list[LabelledImage]:
+        """The part of T(0) that chooses epoch and learning rate (method.md section 6)."""
+        return self.t0 if self.settings.training.validation is ValidationMode.PAPER else self.t0[::2]
+
+    @property
+    def t0_report(self) -> list[LabelledImage]:
+        """The part of T(0) that reports quote; never looked at in training."""
+        return self.t0 if self.settings.training.validation is ValidationMode.PAPER else self.t0[1::2]
+
+    def check_images(self) -> None:
+        """Raises PoolError when one image id stands for two files in pool and T(0): predictions go by id."""
+        for item in self.t0:
+            twin = self.pool.get(item.image.image_id)
+            if twin and twin.path != item.image.path:
+                raise PoolError(
+                    f'"{twin.image_id}" is {twin.path} in the pool and {item.image.path} in t0; give the sources '
+                    "different names"
+                )
+            if twin:
+                raise PoolError(
+                    f'"{twin.image_id}" is in the pool and in t0; the pool must not hold test images'
+                )
+
+    def competitors(self) -> list[SegmentationModel]:
+        """g_1..g_m, loaded."""
+        competing = self.settings.models.competing
+        return [load_model(name, model, self.labels, self.grid) for name, model in sorted(competing.items())]
+
+    def target(self, version: ModelVersion) -> SegmentationModel:
+        """f(i), loaded."""
+        return load_target(version, self.settings, self.labels, self.grid)
+
+    def competitor_keys(self) -> dict[str, str]:
+        """Name -> key of every competing model's stored label maps, without loading any."""
+        competing = sorted(self.settings.models.competing.items())
+        return {name: stored_key(name, model, self.labels, self.grid) for name, model in competing}
+
+    def target_key(self, version: ModelVersion) -> str:
+        """Key of f(i)'s stored label maps, without loading it."""
+        return target_key(version, self.settings, self.labels, self.grid)
+
+    def target_of(self, found: Round) -> ModelVersion:
+        """f(i-1): the version that was promoted when the round was made, whatever is promoted since."""
+        if found.target is None:
+            raise StoreError(f"round {found.number} has no target version; start rounds with `mad new-round`")
+        return self.store.versions.get(found.target)
+
+    def check_disk(self, needed_bytes: int) -> None:
+        """Raises StoreError while there is still time, instead of failing half way through a checkpoint."""
+        free = shutil.disk_usage(self.settings.workspace).free
+        if free < needed_bytes:
+            raise StoreError(
+                f"{self.settings.workspace} has {free / 1e9:.1f} GB free, {needed_bytes / 1e9:.1f} GB are needed; "
+                "make room or move the workspace"
+            )

@@ -1,0 +1,194 @@
+"""What is done in each state of a round; `PIPELINE` is Algorithm 1's loop on one screen."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from mad_backend.competition import choose_selection, cut_round, main_classes
+from mad_backend.core.labels import LabelMap, RgbImage
+from mad_backend.core.rounds import Round, RoundState
+from mad_backend.core.selection import Window, area_windows
+from mad_backend.errors import MadError, PoolError
+from mad_backend.pool.images import read_label_map, read_rgb
+from mad_backend.scan import scan
+from sync.push import PushItem
+from training.evaluate import evaluate_all, image_sets
+from training.finetune import finetune_round
+from training.people import People
+from training.project import Project
+from training.promotion import decide
+from training.report import build_report, write_report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step works with; `report` takes (what is done, done, total). Heavy steps have no `people`."""
+
+    project: Project
+    people: People | None
+    report: Callable[[str, int, int], None]
+
+    @property
+    def crowd(self) -> People:
+        if self.people is None:
+            raise MadError("this process has no connection to raters and annotators; run `mad schedule`")
+        return self.people
+
+
+def create(_context: Context, _found: Round) -> bool:
+    """Nothing: what can be wrong was checked before the round was made."""
+    return True
+
+
+def predict(context: Context, found: Round) -> bool:
+    """Label maps of every model on the pool, and joint histograms (Algorithm 1, lines 2-9)."""
+    project, report = context.project, context.report
+    target = project.target(project.target_of(found))
+    result = scan(
+        list(project.pool.values()),
+        target,
+        project.competitors(),
+        project.predictions,
+        project.scores,
+        project.grid,
+        lambda done, total: report("models predict the pool", done, total),
+    )
+    project.store.choices.record_unreadable(result.unreadable)
+    return True
+
+
+def select(context: Context, found: Round) -> bool:
+    """M (Algorithm 1, lines 10-15)."""
+    project = context.project
+    selection = choose_selection(
+        project.store,
+        found.number,
+        project.scores,
+        project.target_key(project.target_of(found)),
+        project.competitor_keys(),
+        selection_windows(project),
+        project.settings.selection,
+        frozenset(project.pool),
+    )
+    if not selection.candidates:
+        raise PoolError(
+            "M is empty: no image of the pool holds a class within its area window; enlarge the pool"
+        )
+    return True
+
+
+def rate(context: Context, found: Round) -> bool:
+    """Sends M, fetches ratings; once all are in, T and S (Algorithm 1, lines 16-17)."""
+    project = context.project
+    candidates = project.store.choices.selection(found.number)
+    items = _items(project, found, (c.image_id for c in candidates))
+    progress = context.crowd.rate(found.number, items, context.report)
+    note = "waits for ratings" + _by_person(progress.by_person)
+    project.store.rounds.report(found.number, note, progress.done, progress.total)
+    if progress.done < progress.total:
+        return False
+    keys = [project.target_key(project.target_of(found)), *project.competitor_keys().values()]
+    main = main_classes(candidates, keys, project.predictions, project.labels)
+    cut_round(
+        project.store, found.number, found.seed, main, project.settings.rating, project.settings.test_set
+    )
+    return True
+
+
+def label(context: Context, found: Round) -> bool:
+    """Sends S and T, fetches their label maps."""
+    project = context.project
+    images = [f.image_id for f in project.store.choices.failures(found.number)]
+    images += project.store.choices.test_set(found.number)
+    # By image id, S and T mixed: nothing in the order tells an annotator which is which.
+    items = _items(project, found, sorted(images))
+    version = project.target_of(found).version
+    progress = context.crowd.label(found.number, items, version, context.report)
+    note = "waits for label maps" + _by_person(progress.by_person)
+    project.store.rounds.report(found.number, note, progress.done, progress.total)
+    return progress.done >= progress.total
+
+
+def train(context: Context, found: Round) -> bool:
+    """f(i) from f(i-1) (Algorithm 1, lines 18-19)."""
+    finetune_round(context.project, found, context.report)
+    return True
+
+
+def evaluate(context: Context, found: Round) -> bool:
+    """Every model on T(0) and every T so far (Sec. 4.2)."""
+    project, report = context.project, context.report
+    models = [*project.competitors(), *(project.target(v) for v in project.store.versions.all())]
+    sets = image_sets(project, found.number)
+    evaluate_all(project, models, sets, lambda done, total: report("evaluating", done, total))
+    return True
+
+
+def promote(context: Context, found: Round) -> bool:
+    """The report, and the gate's decision."""
+    project = context.project
+    versions = {v.round_number: v for v in project.store.versions.all()}
+    before, after = project.target_of(found), versions[found.number]
+    report = build_report(project)
+    write_report(project, report)
+    if before.version == after.version:
+        return True
+    decision = decide(report.miou(before.version), report.miou(after.version), project.settings.promotion)
+    if decision.promote:
+        project.store.versions.promote(after.version, _now(), decision.reason)
+    project.store.rounds.conclude(found.number, decision.reason)
+    log.info("round %d: %s %s", found.number, after.version, decision.reason)
+    return True
+
+
+def load_item(project: Project, key: str, image_id: str) -> tuple[RgbImage, LabelMap]:
+    """A pool image and the label map stored for it under the model key, both at the image's own size."""
+    rgb = read_rgb(Path(project.pool[image_id].path))
+    with project.predictions.open(key) as pack:
+        label_map = pack.read(image_id)
+    return rgb, project.grid.restore(label_map, rgb.shape[0], rgb.shape[1])
+
+
+def selection_windows(project: Project) -> dict[int, Window]:
+    """[p_k, q_k] from the masks of S(0), or from settings where they are given (method.md section 2)."""
+    windows = area_windows((read_label_map(item.mask) for item in project.s0), project.labels)
+    for name, (low, high) in project.settings.selection.windows.items():
+        windows[project.labels.id_of(name)] = Window(low, high, 0)
+    for class_id, window in windows.items():
+        if window.is_widened:
+            name = project.labels.names[class_id]
+            log.warning("class %s is in %d training images only; its window is widened", name, window.images)
+    return windows
+
+
+Step = Callable[[Context, Round], bool]
+"""Does a state's work as far as it is missing; True when it is done, False while people are waited for."""
+
+PIPELINE: dict[RoundState, Step] = {
+    RoundState.CREATED: create,
+    RoundState.PREDICTING: predict,
+    RoundState.SELECTING: select,
+    RoundState.RATING: rate,
+    RoundState.LABELLING: label,
+    RoundState.TRAINING: train,
+    RoundState.EVALUATING: evaluate,
+    RoundState.PROMOTING: promote,
+}
+
+
+def _items(project: Project, found: Round, image_ids: Iterable[str]) -> list[PushItem]:
+    key = project.target_key(project.target_of(found))
+    return [PushItem(i, partial(load_item, project, key, i)) for i in image_ids]
+
+
+def _by_person(given: dict[str, int]) -> str:
+    return ": " + ", ".join(f"{who} {n}" for who, n in sorted(given.items())) if given else ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
