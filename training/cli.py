@@ -87,7 +87,8 @@ def new_round(config: Config = DEFAULT_CONFIG) -> None:
     from training.start import start_round
 
     project = Project.open(config)
-    started = start_round(project, _client(project.settings))
+    with console.status("checking images, models and Label Studio"):
+        started = start_round(project, _client(project.settings))
     console.print(f"round {started.number} started; `mad schedule` drives it, `mad status` shows it")
 
 
@@ -99,7 +100,9 @@ def tick(config: Config = DEFAULT_CONFIG) -> None:
     from training.rounds import RoundRunner
 
     project = Project.open(config)
-    RoundRunner(project, LabelStudioPeople(project, _client(project.settings))).tick()
+    runner = RoundRunner(project, LabelStudioPeople(project, _client(project.settings)))
+    with console.status("at work; `mad status` elsewhere shows how far"):
+        runner.tick()
     print_status(project.store.rounds.all())
 
 

@@ -206,7 +206,6 @@ class Demo:
             return
         if found.state is RoundState.LABELLING:
             self._connect(project, found.number)
-        key = project.target_key(project.target_of(found))
         ended = threading.Event()
 
         def show() -> None:
@@ -218,8 +217,10 @@ class Demo:
 
         shower = threading.Thread(target=show, daemon=True)
         shower.start()
+        key = project.target_key(project.target_of(found))
         try:
-            crowd.work(found.number, role, lambda i: load_item(project, key, i)[1], ended.is_set)
+            with project.predictions.open(key) as pack:
+                crowd.work(found.number, role, lambda i: load_item(project, pack, i)[1], ended.is_set)
         finally:
             ended.set()
             shower.join()

@@ -1,7 +1,8 @@
 """What is done in each state of a round; `PIPELINE` is Algorithm 1's loop on one screen."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ from mad_backend.core.rounds import Round, RoundState
 from mad_backend.core.selection import Window, area_windows
 from mad_backend.errors import MadError, PoolError
 from mad_backend.pool.images import read_label_map, read_rgb
+from mad_backend.pool.predictions import PredictionPack
 from mad_backend.scan import scan
 from sync.push import PushItem
 from training.evaluate import evaluate_all, image_sets
@@ -86,8 +88,8 @@ def rate(context: Context, found: Round) -> bool:
     """Sends M, fetches ratings; once all are in, T and S (Algorithm 1, lines 16-17)."""
     project = context.project
     candidates = project.store.choices.selection(found.number)
-    items = _items(project, found, (c.image_id for c in candidates))
-    progress = context.crowd.rate(found.number, items, context.report)
+    with _items(project, found, (c.image_id for c in candidates)) as items:
+        progress = context.crowd.rate(found.number, items, context.report)
     note = "waits for ratings" + _by_person(progress.by_person)
     project.store.rounds.report(found.number, note, progress.done, progress.total)
     if progress.done < progress.total:
@@ -106,9 +108,9 @@ def label(context: Context, found: Round) -> bool:
     images = [f.image_id for f in project.store.choices.failures(found.number)]
     images += project.store.choices.test_set(found.number)
     # By image id, S and T mixed: nothing in the order tells an annotator which is which.
-    items = _items(project, found, sorted(images))
     version = project.target_of(found).version
-    progress = context.crowd.label(found.number, items, version, context.report)
+    with _items(project, found, sorted(images)) as items:
+        progress = context.crowd.label(found.number, items, version, context.report)
     note = "waits for label maps" + _by_person(progress.by_person)
     project.store.rounds.report(found.number, note, progress.done, progress.total)
     return progress.done >= progress.total
@@ -146,12 +148,10 @@ def promote(context: Context, found: Round) -> bool:
     return True
 
 
-def load_item(project: Project, key: str, image_id: str) -> tuple[RgbImage, LabelMap]:
-    """A pool image and the label map stored for it under the model key, both at the image's own size."""
+def load_item(project: Project, pack: PredictionPack, image_id: str) -> tuple[RgbImage, LabelMap]:
+    """A pool image and the label map that `pack` holds of it, both at the image's own size."""
     rgb = read_rgb(Path(project.pool[image_id].path))
-    with project.predictions.open(key) as pack:
-        label_map = pack.read(image_id)
-    return rgb, project.grid.restore(label_map, rgb.shape[0], rgb.shape[1])
+    return rgb, project.grid.restore(pack.read(image_id), rgb.shape[0], rgb.shape[1])
 
 
 def selection_windows(project: Project) -> dict[int, Window]:
@@ -181,9 +181,11 @@ PIPELINE: dict[RoundState, Step] = {
 }
 
 
-def _items(project: Project, found: Round, image_ids: Iterable[str]) -> list[PushItem]:
-    key = project.target_key(project.target_of(found))
-    return [PushItem(i, partial(load_item, project, key, i)) for i in image_ids]
+@contextmanager
+def _items(project: Project, found: Round, image_ids: Iterable[str]) -> Iterator[list[PushItem]]:
+    # One open pack for all items: opening one reads the headers of the whole pool.
+    with project.predictions.open(project.target_key(project.target_of(found))) as pack:
+        yield [PushItem(i, partial(load_item, project, pack, i)) for i in image_ids]
 
 
 def _by_person(given: dict[str, int]) -> str:

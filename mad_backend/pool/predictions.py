@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -24,7 +25,7 @@ MAGIC = b"MAD1"
 
 
 class PredictionPack:
-    """The label maps of one model key. Opened for writing by one process at a time, for reading by any number."""
+    """The label maps of one model key; written by one process at a time, read by any number and by many threads."""
 
     def __init__(self, path: Path, *, writable: bool = False) -> None:
         self.path = path
@@ -36,6 +37,7 @@ class PredictionPack:
         self._end = 0
         self._compressor = zstandard.ZstdCompressor(level=3)
         self._decompressor = zstandard.ZstdDecompressor()
+        self._reading = Lock()
         self.refresh()
         if writable and self._file:
             self._file.truncate(self._end)
@@ -106,13 +108,14 @@ class PredictionPack:
         offset = self._offsets[image_id]
         if self._file is None:
             raise ValueError(f"{self.path} is closed")
-        self._file.seek(offset)
-        _, crc, id_length, length, height, width = HEADER.unpack(self._file.read(HEADER.size))
-        identity, frame = self._file.read(id_length), self._file.read(length)
-        if zlib.crc32(frame, zlib.crc32(identity)) == crc:
-            raw = self._decompressor.decompress(frame, max_output_size=height * width)
-            if len(raw) == height * width:
-                return np.frombuffer(raw, np.uint8).reshape(height, width)
+        with self._reading:  # file position and decompressor are shared by the threads that read
+            self._file.seek(offset)
+            _, crc, id_length, length, height, width = HEADER.unpack(self._file.read(HEADER.size))
+            identity, frame = self._file.read(id_length), self._file.read(length)
+            if zlib.crc32(frame, zlib.crc32(identity)) == crc:
+                raw = self._decompressor.decompress(frame, max_output_size=height * width)
+                if len(raw) == height * width:
+                    return np.frombuffer(raw, np.uint8).reshape(height, width)
         raise CorruptFileError(
             f'{self.path}: the label map of "{image_id}" fails its checksum; delete the file and scan again'
         )

@@ -89,8 +89,8 @@ def people_of(label_studio: RunningLabelStudio) -> dict[str, LabelStudioClient]:
 
 
 def answer(project: Project, crowd: SimulatedCrowd, role: ProjectRole) -> None:
-    key = project.target_key(project.target_of(project.store.rounds.get(1)))
-    crowd.work(1, role, lambda image_id: load_item(project, key, image_id)[1], lambda: False)
+    with project.predictions.open(project.target_key(project.target_of(project.store.rounds.get(1)))) as pack:
+        crowd.work(1, role, lambda image_id: load_item(project, pack, image_id)[1], lambda: False)
 
 
 def run_undisturbed(project: Project, label_studio: RunningLabelStudio) -> None:
