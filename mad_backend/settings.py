@@ -109,6 +109,12 @@ class TrainingSettings(_Section):
     threads: int | None = Field(None, ge=1)
 
 
+class EvaluationSettings(_Section):
+    """mIoU is averaged over `classes`, by name; empty: over all present. For sets where the others are too rare."""
+
+    classes: tuple[str, ...] = ()
+
+
 class PromotionSettings(_Section):
     """f(i) is served only if T(0) fell by at most `max_t0_loss` (mIoU, 0..1) and T(1..i) did not fall."""
 
@@ -155,6 +161,7 @@ class Settings(_Section):
     rating: RatingSettings = RatingSettings()
     test_set: TestSetSettings = TestSetSettings()
     training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     promotion: PromotionSettings = PromotionSettings()
     label_studio: LabelStudioSettings = LabelStudioSettings()
     serve: ServeSettings = ServeSettings()

@@ -76,9 +76,12 @@ def read_matrices(row: EvaluationRow) -> NDArray[np.int64]:
 
 
 def measure_on(
-    items: Sequence[LabelledImage], grid: Grid, classes: int
+    items: Sequence[LabelledImage], grid: Grid, classes: int, counted: Sequence[int] | None = None
 ) -> Callable[[SegmentationModel], float]:
-    """A function model -> dataset mIoU on `items`, which keeps the images in memory for the next epoch."""
+    """A function model -> dataset mIoU on `items`, over the `counted` ids or all present.
+
+    It keeps the images in memory for the next epoch.
+    """
     frames = [Frame(i.image.image_id, *_read(i.image, grid)) for i in items]
     truths = [read_label_map(i.mask) for i in items]
 
@@ -90,7 +93,7 @@ def measure_on(
                 truths[start : start + 16], model.predict(frames[start : start + 16]), strict=True
             )
         ]
-        return dataset_miou(np.stack(matrices))
+        return dataset_miou(np.stack(matrices), counted)
 
     return measure
 

@@ -35,7 +35,7 @@ def finetune_round(project: Project, found: Round, report: Report) -> str:
     failures = failure_samples(project, number)
     replay = [Sample(i.image.image_id, Path(i.image.path), i.mask) for i in project.s0]
     set_threads(settings.threads)
-    measure = measure_on(project.t0_dev, project.grid, len(project.labels))
+    measure = measure_on(project.t0_dev, project.grid, len(project.labels), project.counted_classes)
     folder = project.settings.workspace / "training" / f"round-{number:03d}"
     results = []
     for position, rate in enumerate(settings.learning_rates):

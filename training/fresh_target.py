@@ -37,7 +37,7 @@ def ensure_fresh_target(project: Project, backbone: Path, console: Console) -> N
             project.grid,
             RECIPE,
             project.settings.seed,
-            measure_on(project.t0_dev, project.grid, len(project.labels)),
+            measure_on(project.t0_dev, project.grid, len(project.labels), project.counted_classes),
             lambda _, step, steps: bar.update(task, completed=step, total=steps),
         )
         result = train(model, RECIPE.learning_rates[0], plan, target.path.with_name("fresh-run"))

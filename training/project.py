@@ -76,6 +76,12 @@ class Project:
         """The part of T(0) that reports quote; never looked at in training."""
         return self.t0 if self.settings.training.validation is ValidationMode.PAPER else self.t0[1::2]
 
+    @property
+    def counted_classes(self) -> tuple[int, ...] | None:
+        """Ids over which mIoU is averaged, or None for all that are present."""
+        names = self.settings.evaluation.classes
+        return tuple(self.labels.id_of(name) for name in names) or None
+
     def check_images(self) -> None:
         """Raises PoolError when one image id stands for two files in pool and T(0): predictions go by id."""
         for item in self.t0:

@@ -53,18 +53,19 @@ class Report:
 def build_report(project: Project) -> Report:
     """From the confusion matrices on disk; seeds of the bootstrap are fixed, so equal data give equal text."""
     matrices = {(r.model, r.image_set): read_matrices(r) for r in project.store.versions.evaluations()}
+    counted = project.counted_classes
     cells = []
     for (model, image_set), found in sorted(matrices.items()):
-        interval = bootstrap_miou(found, seed=0)
+        interval = bootstrap_miou(found, seed=0, classes=counted)
         cells.append(
             Cell(
                 model,
                 image_set,
                 len(found),
-                dataset_miou(found),
+                dataset_miou(found, counted),
                 interval.low,
                 interval.high,
-                image_miou(found),
+                image_miou(found, counted),
             )
         )
     changes = []
@@ -72,7 +73,7 @@ def build_report(project: Project) -> Report:
     for before, after in pairwise(versions):
         for (model, image_set), found in sorted(matrices.items()):
             if model == after and (before, image_set) in matrices:
-                paired = bootstrap_difference(found, matrices[before, image_set], seed=0)
+                paired = bootstrap_difference(found, matrices[before, image_set], seed=0, classes=counted)
                 changes.append(Change(before, after, image_set, paired.value, paired.low, paired.high))
     return Report(tuple(cells), tuple(changes))
 
@@ -82,7 +83,13 @@ def table_1(project: Project, report: Report) -> Table:
     versions = [v.version for v in project.store.versions.all()]
     names = [*sorted(project.settings.models.competing), *versions]
     sets = sorted({cell.image_set for cell in report.cells})
-    table = Table(title="Table 1: dataset mIoU [95 % interval], mean image mIoU", title_justify="left")
+    over = (
+        f" over {len(counted)} of {len(project.labels)} classes"
+        if (counted := project.counted_classes)
+        else ""
+    )
+    title = f"Table 1: dataset mIoU{over} [95 % interval], mean image mIoU"
+    table = Table(title=title, title_justify="left")
     table.add_column("model")
     by_place = {(cell.model, cell.image_set): cell for cell in report.cells}
     for name in sets:

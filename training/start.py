@@ -41,7 +41,7 @@ def check_project(project: Project, client: LabelStudioClient | None) -> None:
     project.check_images()
     if len(project.s0) == 0:
         raise MadError("S(0) is empty; name the original training images under s0")
-    for name in project.settings.selection.windows:
+    for name in (*project.settings.selection.windows, *project.settings.evaluation.classes):
         project.labels.id_of(name)
     kind = project.settings.models.target.kind
     if kind not in TRAINABLE:

@@ -4,6 +4,7 @@ One matrix serves two purposes. As a *joint histogram* its rows are the target's
 competitor's; as a *confusion matrix* its rows are the truth and its columns the prediction.
 """
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -58,12 +59,15 @@ def iou_per_class(matrix: ConfusionMatrix) -> NDArray[np.float64]:
         return np.where(union > 0, intersection / union, np.nan)
 
 
-def mean_iou(matrix: ConfusionMatrix) -> float:
-    """Mean IoU over the classes present in rows or columns; NaN when the matrix is empty.
+def mean_iou(matrix: ConfusionMatrix, classes: Sequence[int] | None = None) -> float:
+    """Mean IoU over the classes present in rows or columns; NaN when none is.
 
-    Of one image's matrix this is the image mIoU, of a sum over images the dataset mIoU.
+    Of one image's matrix this is the image mIoU, of a sum over images the dataset mIoU. `classes` restricts the mean
+    to those ids, where others are too rare for a stable IoU.
     """
     iou = iou_per_class(matrix)
+    if classes is not None:
+        iou = iou[list(classes)]
     present = ~np.isnan(iou)
     return float(iou[present].mean()) if present.any() else float("nan")
 
@@ -74,13 +78,13 @@ def pixel_accuracy(matrix: ConfusionMatrix) -> float:
     return float(np.trace(matrix)) / total if total else float("nan")
 
 
-def dataset_miou(matrices: NDArray[np.int64]) -> float:
+def dataset_miou(matrices: NDArray[np.int64], classes: Sequence[int] | None = None) -> float:
     """mIoU of the pooled confusion matrix of (n, C, C + 1) per-image matrices (method.md section 7, headline)."""
-    return mean_iou(matrices.sum(axis=0))
+    return mean_iou(matrices.sum(axis=0), classes)
 
 
-def image_miou(matrices: NDArray[np.int64]) -> float:
-    """Mean over images of the image mIoU; images without a counted pixel are left out."""
-    values = np.array([mean_iou(m) for m in matrices])
+def image_miou(matrices: NDArray[np.int64], classes: Sequence[int] | None = None) -> float:
+    """Mean over images of the image mIoU; images without a counted pixel of `classes` are left out."""
+    values = np.array([mean_iou(m, classes) for m in matrices])
     counted = ~np.isnan(values)
     return float(values[counted].mean()) if counted.any() else float("nan")

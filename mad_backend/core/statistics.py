@@ -1,7 +1,7 @@
 """Intervals and rank correlation for the report (method.md section 7)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,20 +19,26 @@ class Estimate:
     high: float
 
 
-def bootstrap_miou(matrices: NDArray[np.int64], seed: int, draws: int = 1000) -> Estimate:
-    """Dataset mIoU of (n, C, C + 1) per-image confusion matrices, images resampled with replacement."""
-    return _bootstrap(len(matrices), lambda chosen: dataset_miou(matrices[chosen]), seed, draws)
+def bootstrap_miou(
+    matrices: NDArray[np.int64], seed: int, draws: int = 1000, classes: Sequence[int] | None = None
+) -> Estimate:
+    """Dataset mIoU (over `classes`) of (n, C, C + 1) confusion matrices, images resampled with replacement."""
+    return _bootstrap(len(matrices), lambda chosen: dataset_miou(matrices[chosen], classes), seed, draws)
 
 
 def bootstrap_difference(
-    after: NDArray[np.int64], before: NDArray[np.int64], seed: int, draws: int = 1000
+    after: NDArray[np.int64],
+    before: NDArray[np.int64],
+    seed: int,
+    draws: int = 1000,
+    classes: Sequence[int] | None = None,
 ) -> Estimate:
     """Paired difference of dataset mIoU, f(i) - f(i-1), on the same images in the same order, both (n, C, C + 1)."""
     if after.shape != before.shape:
         raise ValueError(f"paired matrices differ in shape: {after.shape} and {before.shape}")
 
     def difference(chosen: NDArray[np.int64]) -> float:
-        return dataset_miou(after[chosen]) - dataset_miou(before[chosen])
+        return dataset_miou(after[chosen], classes) - dataset_miou(before[chosen], classes)
 
     return _bootstrap(len(after), difference, seed, draws)
 

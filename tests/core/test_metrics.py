@@ -132,3 +132,12 @@ def test_dataset_miou_does_not_depend_on_the_order_of_images(pairs: list[tuple[L
     matrices = np.stack([confusion_matrix(t, p, CLASSES) for t, p in pairs])
     assert dataset_miou(matrices) == pytest.approx(dataset_miou(matrices[::-1]), nan_ok=True)
     assert image_miou(matrices) == pytest.approx(image_miou(matrices[::-1]), nan_ok=True)
+
+
+def test_miou_over_some_classes_leaves_the_others_out_of_the_mean_only() -> None:
+    matrix = np.array([[6, 2, 0], [0, 4, 0], [1, 0, 0]])
+    every = iou_per_class(matrix)
+    assert every[2] == 0
+    assert mean_iou(matrix, [0, 1]) == pytest.approx((6 / 9 + 4 / 6) / 2)
+    assert dataset_miou(np.stack([matrix, matrix]), [1]) == pytest.approx(4 / 6)
+    assert np.isnan(mean_iou(np.zeros((3, 3), int), [0, 1]))
