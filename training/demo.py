@@ -164,48 +164,61 @@ class Demo:
         if not self._by_hand:
             crowd = SimulatedCrowd(project, {email: client for email, (_, client) in people.items()})
         before: RoundState | None = None
-        since = time.monotonic()
+        since, is_open = time.monotonic(), False
         with self._bar() as bar:
             task = bar.add_task("", total=None)
             while not (found := project.store.rounds.get(number)).state.is_over:
                 self._check_children(found.state)
+                if found.state is RoundState.FAILED:
+                    raise DemoError(f"round {number} failed while {found.came_from}: {found.error}")
                 if found.state is not before:
                     if before is not None:
                         bar.console.print(f"  {before} took {time.monotonic() - since:.0f} s")
                     before, since = found.state, time.monotonic()
-                    self._on_new_state(project, found, people, bar.console)
+                    is_open = False
                 bar.update(
                     task,
                     description=f"round {number}: {found.state}" + (f", {found.note}" if found.note else ""),
                     completed=found.done,
                     total=found.total or None,
                 )
-                if crowd is not None and found.state in ROLES:
-                    self._let_work(crowd, project, found, bar, task)
+                role = ROLES.get(found.state)
+                if role and project.store.remote.tasks(number, role):
+                    if not is_open:
+                        self._open(project, number, role, people, bar.console)
+                        is_open = True
+                    if crowd is not None:
+                        self._let_work(crowd, project, found, bar, task)
                 time.sleep(0.5)
 
-    def _on_new_state(
+    def _open(
         self,
         project: Project,
-        found: Round,
+        number: int,
+        role: ProjectRole,
         people: dict[str, tuple[str, LabelStudioClient]],
         console: Console,
     ) -> None:
-        if found.state is RoundState.FAILED:
-            raise DemoError(f"round {found.number} failed while {found.came_from}: {found.error}")
-        if self._by_hand and found.state in ROLES:
-            console.print(f"Your turn ({found.state}). Log in, open the project, and press Label All Tasks:")
+        """All tasks are there: connects the ML backend, and tells a person at the browser where to go."""
+        remote = project.store.remote.project(number, role)
+        if remote is None:
+            return
+        if role is ProjectRole.SEGMENTATION:
+            client = self._server.client()
+            url = f"http://127.0.0.1:{project.settings.serve.port}"
+            if url not in client.ml_backends(remote.project_id).values():
+                client.connect_ml_backend(remote.project_id, url, "MAD target")
+        if self._by_hand:
+            everybody = " by each of the three" if role is ProjectRole.RATING else ""
+            console.print(f"Your turn: {role}. Every task wants an answer{everybody}; log in and open")
+            console.print(f"  {self._server.url}/projects/{remote.project_id}/data?labeling=1")
             self._print_logins(console, people)
 
     def _let_work(
         self, crowd: SimulatedCrowd, project: Project, found: Round, bar: Progress, task: TaskID
     ) -> None:
-        """The crowd answers what is there; tasks still being sent are answered on the next call."""
+        """Each of the crowd answers until there is nothing left for them."""
         role = ROLES[found.state]
-        if not project.store.remote.tasks(found.number, role):
-            return
-        if found.state is RoundState.LABELLING:
-            self._connect(project, found.number)
         ended = threading.Event()
 
         def show() -> None:
@@ -224,16 +237,6 @@ class Demo:
         finally:
             ended.set()
             shower.join()
-
-    def _connect(self, project: Project, number: int) -> None:
-        """Registers our ML backend with the segmentation project, once its tasks and their predictions are there."""
-        remote = project.store.remote.project(number, ProjectRole.SEGMENTATION)
-        if remote is None:
-            return
-        client = self._server.client()
-        url = f"http://127.0.0.1:{project.settings.serve.port}"
-        if url not in client.ml_backends(remote.project_id).values():
-            client.connect_ml_backend(remote.project_id, url, "MAD target")
 
     def _finish(self, project: Project, number: int, seconds: float) -> None:
         console = self._console
