@@ -23,6 +23,7 @@ with warnings.catch_warnings():
 
 from mad_backend.core.labels import LabelMap
 from mad_backend.pool.images import read_label_map
+from training.dataset import Sample
 from training.project import Project
 from training.scenes import BOAT, CAR, HOUSE, PERSON, TREE, write_dataset
 from training.simulate import OraclePeople
@@ -161,3 +162,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Iterator
 def runner(project: Project, *, isolate: bool = False) -> RoundRunner:
     """Drives rounds with people who know the truth."""
     return RoundRunner(project, OraclePeople(project, 3), isolate=isolate)
+
+
+def samples_of(folder: Path, masks: str, count: int) -> list[Sample]:
+    images = sorted((folder / "images").glob("*.jpg"))[:count]
+    return [Sample(p.stem, p, folder / masks / f"{p.stem}.png") for p in images]

@@ -19,13 +19,11 @@ from PIL import Image
 
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import VOID, LabelSet
-from mad_backend.errors import TrainingError
 from mad_backend.models.base import TorchModel
-from mad_backend.models.mmseg_model import MmsegModel
 from mad_backend.models.registry import load_model
 from mad_backend.settings import ModelSettings, TrainingSettings, load_label_set
-from tests.training.conftest import CONFIGS
-from training.dataset import ReplaySampler, Sample, SampleDataset
+from tests.training.conftest import CONFIGS, samples_of
+from training.dataset import SampleDataset
 from training.evaluate import measure_on
 from training.project import Project
 from training.trainable import HfSegmentor, build_transforms, own_ids
@@ -86,11 +84,6 @@ def new_model(
 @pytest.fixture
 def new_mmseg(scenes: Path, hf_folder: Path, labels: LabelSet) -> Callable[[], TorchModel]:
     return lambda: model_of("mmseg", scenes, hf_folder, labels)
-
-
-def samples_of(folder: Path, masks: str, count: int) -> list[Sample]:
-    images = sorted((folder / "images").glob("*.jpg"))[:count]
-    return [Sample(p.stem, p, folder / masks / f"{p.stem}.png") for p in images]
 
 
 @pytest.fixture
@@ -287,37 +280,6 @@ def test_batch_statistics_are_learnt_only_from_large_batches(
     assert same is not learnt
 
 
-@pytest.mark.parametrize(("failures", "replay", "batch_size"), [(6, 10, 2), (7, 3, 4), (1, 20, 2), (5, 2, 8)])
-def test_batches_are_half_new_and_half_old_and_an_epoch_is_one_pass_over_s(
-    failures: int, replay: int, batch_size: int
-) -> None:
-    sampler = ReplaySampler(failures, replay, batch_size, seed=4)
-    orders = []
-    for epoch in range(3):
-        sampler.epoch = epoch
-        batches = list(sampler)
-        assert len(batches) == len(sampler) == -(-failures // (batch_size // 2))
-        for batch in batches:
-            assert len(batch) == batch_size
-            assert sum(index < failures for index in batch) == batch_size // 2
-        flat = [index for batch in batches for index in batch]
-        seen = [index for index in flat if index < failures]
-        assert set(seen) == set(range(failures))
-        assert len(seen) - failures < batch_size // 2
-        old = [index for index in flat if index >= failures]
-        assert len(set(old)) == min(len(old), replay), "as many different old images as there can be"
-        orders.append(flat)
-        assert [index for batch in sampler for index in batch] == flat
-    assert len({tuple(order) for order in orders}) == 3
-
-
-def test_sampling_without_old_or_new_images_is_refused() -> None:
-    with pytest.raises(TrainingError, match="got 0 and 3"):
-        ReplaySampler(0, 3, 2, 0)
-    with pytest.raises(TrainingError, match="got 3 and 0"):
-        ReplaySampler(3, 0, 2, 0)
-
-
 def test_void_pixels_have_no_part_in_the_loss(scenes: Path, hf_folder: Path, labels: LabelSet) -> None:
     model = model_of("hf", scenes, hf_folder, labels)
     segmentor = HfSegmentor(model)  # type: ignore[arg-type]
@@ -357,36 +319,6 @@ def test_painting_over_void_changes_no_weight_of_an_mmseg_target(
         train(model, 1e-3, replace(plan, failures=failures), folder / "run")
         trained.append(weights_of(model))
     assert trained[0] == trained[1], "an id that the label set does not have is void"
-
-
-def test_samples_are_on_the_grid_in_the_network_s_own_ids(scenes: Path, labels: LabelSet) -> None:
-    weights = CONFIGS / "mmseg" / "weights" / "scenes_fastscnn.safetensors"
-    turned = tuple(reversed(labels.names))
-    settings = ModelSettings(
-        kind="mmseg", path=weights, config=scenes / "models" / "target.py", pad="none", own_classes=turned
-    )
-    model = MmsegModel("target", settings, labels, GRID)
-    table = own_ids(model)
-    assert [int(table[k]) for k in range(8)] == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert (table[8:] == VOID).all()
-    (sample,) = samples_of(scenes / "s0", "masks", 1)
-    plain = SampleDataset([sample], GRID, table, lambda item: item)[0]
-    assert plain["img"].shape == (48, 64, 3)
-    with Image.open(sample.image) as image, Image.open(sample.mask) as mask:
-        rgb = np.asarray(image.convert("RGB").resize((64, 48), Image.Resampling.BILINEAR))
-        own = np.asarray(mask.resize((64, 48), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(plain["img"], rgb[:, :, ::-1])
-    np.testing.assert_array_equal(plain["gt_seg_map"], 7 - own)
-
-
-def test_a_mask_of_another_size_than_its_image_is_named(scenes: Path, tmp_path: Path) -> None:
-    (sample,) = samples_of(scenes / "s0", "masks", 1)
-    Image.fromarray(np.zeros((10, 20), np.uint8)).save(tmp_path / "small.png")
-    dataset = SampleDataset(
-        [replace(sample, mask=tmp_path / "small.png")], GRID, np.arange(256, dtype=np.uint8), dict
-    )
-    with pytest.raises(TrainingError, match=r"small\.png is 20 x 10 pixels, its image .* 256 x 192"):
-        dataset[0]
 
 
 def test_the_chosen_rate_is_the_best_on_dev_and_is_told_beside_the_weights(finished: Project) -> None:
