@@ -1,6 +1,7 @@
 """`mad`: every subcommand of the three packages."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,9 @@ console = Console()
 
 def main() -> None:
     """Runs the command line; an error a user can act on is one line on stderr and exit status 1."""
+    # Threads that spin while they wait take the cores from Label Studio and from each other: on two busy cores a
+    # training step took 0.56 s spinning, 0.18 s waiting. Set before torch is imported; children inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
