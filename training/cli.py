@@ -66,6 +66,7 @@ def demo(
     """One complete round on a private Label Studio, with simulated people; run it again for the next round."""
     from training.demo import Demo
 
+    logging.getLogger().setLevel(logging.WARNING)  # its own lines tell what is going on
     Demo(workspace, data, label_studio, console, by_hand=by_hand).run(stay=not leave)
 
 

@@ -54,7 +54,6 @@ class Demo:
         with ExitStack() as stack:
             stack.callback(self._stop_children)
             config = self._prepare()
-            self._say("starting Label Studio (the first start takes a minute)")
             stack.enter_context(self._label_studio())
             people = self._people()
             project = Project.open(config)
@@ -246,7 +245,10 @@ class Demo:
         for line in change_lines(report):
             console.print(line)
         found = project.store.rounds.get(number)
-        console.print(f"round {number} {found.state} after {seconds / 60:.1f} minutes: {found.outcome or ''}")
+        console.print(
+            f"round {number} {found.state} after {seconds / 60:.1f} minutes: {found.outcome or ''}",
+            soft_wrap=True,
+        )
         console.print(f"the ML backend serves {self._served(project)}")
         unreadable = project.store.choices.unreadable()
         if unreadable:
@@ -256,7 +258,9 @@ class Demo:
         console.print()
         email, password = self._server.admin
         console.print(
-            f"Label Studio: {self._server.url}   login {email}   password {password}", highlight=False
+            f"Label Studio: {self._server.url}   login {email}   password {password}",
+            highlight=False,
+            soft_wrap=True,
         )
         for role in ProjectRole:
             remote = project.store.remote.project(number, role)
@@ -268,7 +272,9 @@ class Demo:
 
     def _print_logins(self, console: Console, people: dict[str, tuple[str, LabelStudioClient]]) -> None:
         for email, (password, _) in people.items():
-            console.print(f"  {self._server.url}   login {email}   password {password}", highlight=False)
+            console.print(
+                f"  {self._server.url}   login {email}   password {password}", highlight=False, soft_wrap=True
+            )
 
     def _served(self, project: Project) -> str:
         """The version the ML backend itself names."""
