@@ -1,6 +1,10 @@
 """Runs every benchmark; each prints one JSON object per figure."""
 
-from benchmarks import histogram
+import warnings
+
+from benchmarks import histogram, scan, selection, store
 
 if __name__ == "__main__":
-    histogram.main()
+    warnings.filterwarnings("ignore")
+    for benchmark in (histogram, store, selection, scan):
+        benchmark.main()

@@ -1,14 +1,14 @@
 """From scores to M, and from M's ratings to T and S, each recorded for the round."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mad_backend.core import ratings as ratings_rules
-from mad_backend.core.discrepancy import area_shares, discrepancy
 from mad_backend.core.labels import LabelSet
-from mad_backend.core.records import Candidate, Metric, Role
-from mad_backend.core.selection import Score, Selection, Window, select
+from mad_backend.core.records import Candidate
+from mad_backend.core.scores import PairScores
+from mad_backend.core.selection import Selection, Window, select
 from mad_backend.core.testset import draw_test_set, main_foreground, majority
 from mad_backend.pool.predictions import PredictionStore
 from mad_backend.pool.scores import ScoreStore
@@ -29,41 +29,44 @@ class CutSummary:
     tied_in: int
 
 
-def read_scores(
-    scores: ScoreStore, target: str, competitors: Mapping[str, str], metric: Metric
-) -> Iterator[Score]:
-    """Every (image, competitor) of the pool; `competitors` is name -> key."""
-    for name, key in competitors.items():
-        for image_id, joint in scores.read(target, key):
-            yield Score(
-                image_id,
-                name,
-                discrepancy(joint, metric),
-                area_shares(joint, Role.TARGET),
-                area_shares(joint, Role.COMPETITOR),
-            )
+@dataclass(frozen=True)
+class StoredPair:
+    """All scores of a target and a competing model by key, read anew each time."""
+
+    scores: ScoreStore
+    target: str
+    competitor: str
+
+    def __iter__(self) -> Iterator[PairScores]:
+        return self.scores.read(self.target, self.competitor)
+
+
+def find_selection(
+    pairs: Mapping[str, StoredPair],
+    windows: Mapping[int, Window],
+    settings: SelectionSettings,
+    excluded: Collection[str],
+) -> Selection:
+    """M, Eq. (2), recorded nowhere; `pairs` by competitor. Images that left the pool are not among the scores."""
+    return select(pairs, windows, settings.n3, excluded, settings.metric, settings.near_duplicates)
 
 
 def choose_selection(
     store: Store,
     number: int,
-    scores: ScoreStore,
-    target: str,
-    competitors: Mapping[str, str],
+    pairs: Mapping[str, StoredPair],
     windows: Mapping[int, Window],
     settings: SelectionSettings,
-    pool: frozenset[str],
 ) -> Selection:
-    """M of round `number`, Eq. (2), recorded with its provenance. Images spent or no longer in `pool` are left out."""
+    """M of round `number`, recorded with its provenance. Images of any S or T and vetoed ones are left out."""
     spent = store.choices.spent()
-    stream = (s for s in read_scores(scores, target, competitors, settings.metric) if s.image_id in pool)
-    selection = select(stream, windows, list(competitors), settings.n3, spent)
+    selection = find_selection(pairs, windows, settings, spent)
     store.choices.record_selection(number, selection.candidates)
     log.info(
         "round %d: M has %d images from %d cells, %d of them short of %d; %d images were spent or vetoed",
         number,
         len(selection.candidates),
-        2 * len(competitors) * len(windows),
+        len(selection.cells),
         len(selection.short_cells),
         settings.n3,
         len(spent),

@@ -29,6 +29,10 @@ class ModelError(MadError):
     """Raised when a model cannot be loaded, or its classes cannot be mapped to the label set."""
 
 
+class ScanError(MadError):
+    """Raised when a process or a node that predicts for a scan is lost for good."""
+
+
 class StoreError(MadError):
     """Raised when the database is of another schema version, or a row it must have is absent."""
 

@@ -1,12 +1,23 @@
 """Typed settings: one YAML file, and the environment for addresses and secrets only."""
 
 import difflib
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mad_backend.core.grid import Fit
@@ -26,33 +37,157 @@ class GridSettings(_Section):
     fit: Fit = Fit.LETTERBOX
 
 
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS (the place of a key file)",
+    "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "http": "a line for the host in ~/.netrc",
+}
+"""Extra of this package that reads a kind of address -> where its credentials come from, never settings."""
+
+_SECRET = re.compile("secret|key|token|passw|credential|connection_string|sas|authorization", re.IGNORECASE)
+_NO_SECRETS = frozenset({"anon", "cloud", "google_default"})
+"""Ways to log in that gcsfs takes as `token`."""
+
+
+def _place(given: object) -> Path | str:
+    """A Path for what lies on this machine; an address (s3://...) stays text, for Path would take its slashes."""
+    if isinstance(given, Path):
+        return given
+    if not isinstance(given, str) or not given:
+        raise ValueError(f"wanted a path or an address, got {given!r}")
+    scheme, is_address, rest = given.partition("://")
+    if not is_address or scheme == "file":
+        return Path(rest if is_address else given)
+    if "::" in given:
+        raise ValueError("chained addresses (a::b) are not read; give one address")
+    login, has_login, _ = rest.partition("/")[0].rpartition("@")
+    if has_login and ":" in login:
+        raise ValueError(f"a password does not belong into an address; {_where_from()}")
+    return given
+
+
+def _where_from() -> str:
+    return "credentials come from: " + "; ".join(f"{extra}: {names}" for extra, names in CREDENTIALS.items())
+
+
+Place = Annotated[Path | str, PlainValidator(_place)]
+"""A `Path` on this machine, or the `str` of an address that fsspec reads."""
+
+
+class LabelStudioSource(_Section):
+    """A Label Studio project, or one view (tab) of it; `field` names the image where tasks have several."""
+
+    project: int = Field(ge=1)
+    view: int | None = Field(None, ge=1)
+    field: str | None = None
+
+
 class SourceSettings(_Section):
-    """Images: every image below `images`, or those named in the text file `list` (one id a line, no suffix).
+    """Images of one origin, named by exactly one of these keys.
+
+    - `images`: every image below a folder or an address (s3://bucket/prefix), or those named in the text file `list`
+      (one id a line, no suffix);
+    - `manifest`: a .txt, .csv, .jsonl or .parquet file that names images; relative names are relative to the
+      manifest's folder, or to `images` where that is given too;
+    - `label_studio`: the tasks of a Label Studio project.
 
     `name` prefixes image ids ("voc/2007_000033"). `masks` holds label maps as index PNGs of the same id; those of the
-    pool are known to the simulated raters and annotators only.
+    pool are known to the simulated raters and annotators only. `storage_options` go to the fsspec file system.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-    images: Path
+    images: Place | None = None
     list: Path | None = None
+    manifest: Place | None = None
+    label_studio: LabelStudioSource | None = None
     masks: Path | None = None
+    storage_options: dict[str, bool | int | str] = Field(default_factory=dict)
+
+    @field_validator("storage_options")
+    @classmethod
+    def _without_secrets(cls, options: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        secret = sorted(k for k, v in options.items() if _SECRET.search(k) and v not in _NO_SECRETS)
+        if secret:
+            raise ValueError(f'"{secret[0]}" is a secret, and secrets are not settings; {_where_from()}')
+        return options
+
+    @model_validator(mode="after")
+    def _of_one_origin(self) -> Self:
+        given = [key for key in ("images", "manifest", "label_studio") if getattr(self, key) is not None]
+        if given not in (["images"], ["manifest"], ["images", "manifest"], ["label_studio"]):
+            raise ValueError(
+                f'source "{self.name}" needs one origin: images, manifest (images may say what its names are relative '
+                f"to) or label_studio; got {' and '.join(given) or 'none'}"
+            )
+        if self.list is not None and given != ["images"]:
+            raise ValueError(
+                f'source "{self.name}": list chooses from a folder; a {given[-1]} names its images itself'
+            )
+        if given == ["images"] and str(self.images).startswith(("http://", "https://")):
+            raise ValueError(
+                f'source "{self.name}": a web server does not tell what it holds; name its images in a manifest'
+            )
+        return self
+
+
+ModelFit: TypeAlias = Literal["pad", "keep", "stretch"]
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+
+
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
 
 
 class ModelSettings(_Section):
-    """One model. `path` is its checkpoint, folder of weights or folder of label maps, by kind."""
+    """One model. `path` is its checkpoint, folder of weights or folder of label maps, by kind.
+
+    `fit`, with the frame being the image on the evaluation grid. pad: scaled down if it is larger than `input_size`, at
+    the top left of a canvas of `input_size` in the mean colour. keep: scaled down if it is larger, no canvas. stretch:
+    resized to `input_size`, and the answer back to the frame.
+    """
 
     kind: str
-    path: Path
-    config: Path | None = None
-    input_size: int | None = Field(None, description="side of the square canvas; default: the grid's")
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    pad: Literal["square", "none"] = "square"
-    align_corners: bool = False
+    path: Path | None = None
+    url: str | None = Field(None, description="label_studio: address of the ML backend")
+    images: Literal["serve", "address"] = Field(
+        "serve",
+        description="label_studio: whether the backend is sent addresses of frames that we serve, or the images' own "
+        "addresses",
+    )
+    config: Path | None = Field(None, description="mmseg: the mmengine configuration")
+    architecture: str | None = Field(None, description="torchvision and smp: name of the network")
+    encoder: str | None = Field(None, description="smp: name of the encoder")
+    input_size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
+        None, description="of the network's input: side of a square, or [height, width]; default: the grid's"
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="of 0..255 values, in the order of the network's channels; default: by kind"
+    )
+    std: tuple[float, float, float] | None = Field(None, description="as mean")
+    fit: ModelFit = "pad"
+    align_corners: bool = Field(False, description="how logits are upsampled")
     batch_size: int = Field(4, ge=1)
-    classes: dict[str, str] = Field(default_factory=dict)
-    own_classes: tuple[str, ...] | None = None
+    device: str = Field("auto", pattern=DEVICE, description="auto: a CUDA device if there is one, else cpu")
+    precision: Precision = "fp32"
+    classes: dict[str, str] = Field(
+        default_factory=dict,
+        description='own class: class of the label set, or "ignore"; "*": every own class that is not named here and '
+        "not in the label set",
+    )
+    own_classes: tuple[str, ...] | None = Field(None, description="names of the outputs; default: by kind")
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.path is None and self.url is None and ":" not in self.kind:
+            raise ValueError("wanted path, or url for kind label_studio")
+        return self
+
+    @property
+    def required_path(self) -> Path:
+        """`path`; raises SettingsError where it is missing."""
+        if self.path is None:
+            raise SettingsError(f'a model of kind "{self.kind}" needs path')
+        return self.path
 
 
 class ModelsSettings(_Section):
@@ -63,12 +198,54 @@ class ModelsSettings(_Section):
     competing: dict[str, ModelSettings] = Field(min_length=1)
 
 
+class RaySettings(_Section):
+    """A Ray cluster for the scan. Each actor holds all models once; `actors` null: as many as there is room for.
+
+    `address`: host:port of the head of a cluster that this machine is a node of, "auto" finds it; null: a Ray of this
+    machine's own.
+    """
+
+    address: str | None = Field(None, pattern=r"^(auto|[^/\s]+:\d+)$")
+    actors: int | None = Field(None, ge=1)
+    cpus_per_actor: float = Field(1, gt=0)
+    gpus_per_actor: float = Field(0, ge=0)
+    start_timeout_s: float = Field(
+        300, gt=0, description="until the first actor has room and its models are loaded"
+    )
+
+
+class ScanSettings(_Section):
+    """How the pool is predicted. `devices` has one process each; none: one process, devices as the models say.
+
+    `chunk`: images that are read, predicted and written together. `decode_threads` null: by the cores there are.
+    """
+
+    engine: Literal["local", "ray"] = "local"
+    devices: tuple[Annotated[str, Field(pattern=DEVICE)], ...] = ()
+    chunk: int = Field(32, ge=1)
+    decode_threads: int | None = Field(None, ge=1)
+    ray: RaySettings = RaySettings()
+
+    @model_validator(mode="after")
+    def _of_one_engine(self) -> Self:
+        if self.engine == "ray" and self.devices:
+            raise ValueError(
+                "scan.devices is for engine local; a Ray cluster gives out its own: ray.gpus_per_actor"
+            )
+        return self
+
+
 class SelectionSettings(_Section):
-    """M (Sec. 3.1). `windows` gives [p_k, q_k] by class name instead of the training images' quartiles."""
+    """M (Sec. 3.1). `windows` gives [p_k, q_k] by class name instead of the training images' quartiles.
+
+    `near_duplicates`: images whose 64-bit perceptual hashes differ in at most so many bits are one and the same; null:
+    off, as in the paper.
+    """
 
     metric: Metric = Metric.MIOU
     n3: int = Field(25, ge=1)
     windows: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    near_duplicates: int | None = Field(None, ge=0, le=16)
 
 
 class RatingSettings(_Section):
@@ -157,6 +334,7 @@ class Settings(_Section):
     t0: tuple[SourceSettings, ...] = Field(min_length=1)
     grid: GridSettings = GridSettings()
     models: ModelsSettings
+    scan: ScanSettings = ScanSettings()
     selection: SelectionSettings = SelectionSettings()
     rating: RatingSettings = RatingSettings()
     test_set: TestSetSettings = TestSetSettings()
@@ -170,6 +348,11 @@ class Settings(_Section):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.workspace / 'mad.sqlite3'}"
+
+    @property
+    def mirrors(self) -> Path:
+        """Where images of Label Studio projects are mirrored, a folder per source."""
+        return self.workspace / "pool"
 
 
 class Secrets(BaseSettings):
@@ -189,7 +372,9 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(_rebased(raw, path.parent))
     except ValidationError as error:
-        raise SettingsError(f"{path}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise SettingsError(
+            f"{path}: " + "; ".join(_explain(e) for e in _innermost(error.errors()))
+        ) from None
     database = Secrets().database
     return settings.model_copy(update={"database": database}) if database else settings
 
@@ -225,9 +410,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-PATH_KEYS = frozenset({"workspace", "cache", "label_set", "images", "list", "masks", "path", "config"})
-NAME_TABLES = frozenset({"classes", "windows"})
-"""Tables whose keys are class names, which may be spelt like a key ("path")."""
+PATH_KEYS = frozenset(
+    {"workspace", "cache", "label_set", "images", "list", "manifest", "masks", "path", "config"}
+)
+NAME_TABLES = frozenset({"classes", "windows", "storage_options"})
+"""Tables whose keys are not ours (class names, a file system's options) and may be spelt like one ("path")."""
 
 
 def _rebased(value: Any, root: Path) -> Any:
@@ -235,7 +422,11 @@ def _rebased(value: Any, root: Path) -> Any:
     if isinstance(value, dict):
         return {
             key: str((root / item).resolve())
-            if key in PATH_KEYS and isinstance(item, str)
+            if key in PATH_KEYS
+            and isinstance(item, str)
+            and "://" not in item
+            # A model's `images` is a word ("serve"), a source's a folder.
+            and not (key == "images" and "kind" in value)
             else item
             if key in NAME_TABLES
             else _rebased(item, root)
@@ -251,10 +442,23 @@ def _rgb(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _innermost(errors: list[Any]) -> list[Any]:
+    """Without those that only follow from others: a list is too short because its item is wrong."""
+    inner = [error["loc"] for error in errors]
+    return [
+        e for e in errors if not any(loc != e["loc"] and loc[: len(e["loc"])] == e["loc"] for loc in inner)
+    ]
+
+
 def _explain(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "value_error" or "storage_options" in error["loc"]:
+        # Our own message says everything, and what came may be a secret.
+        return f"{where}: {error['msg'].removeprefix('Value error, ')}"
     if error["type"] != "extra_forbidden":
-        return f"{where}: {error['msg']}, got {error.get('input')!r}"[:300]
+        given = error.get("input")
+        is_whole = isinstance(given, dict | list)  # with whatever else is in it
+        return f"{where}: {error['msg']}, got {type(given).__name__ if is_whole else repr(given)}"[:300]
     known = _known_keys(Settings)
     near = difflib.get_close_matches(str(error["loc"][-1]), sorted(known), n=1)
     return f"unknown key {where}" + (f'; did you mean "{near[0]}"?' if near else "")

@@ -151,6 +151,22 @@ class LabelStudioClient:
         pages = self._pages("/api/tasks/", f"listing the tasks of project {project_id}", params, "tasks")
         return sorted((_task(t) for t in pages), key=lambda t: t.task_id)
 
+    def task_data(self, project_id: int, view: int | None = None) -> Iterator[tuple[int, Json]]:
+        """(id, data) of every task, or of the tasks that a view (tab) shows; addresses as they were imported.
+
+        Raises LabelStudioError with status 404 if there is no such project or view.
+        """
+        params: Json = {"project": project_id, "include": "id,data", "resolve_uri": "false"}
+        wanted = f"listing the tasks of project {project_id}"
+        if view is not None:
+            params["view"] = view
+            wanted += f", view {view}"
+        return ((t["id"], t["data"]) for t in self._pages("/api/tasks/", wanted, params, "tasks"))
+
+    def download(self, path: str, limit: int) -> bytes:
+        """The bytes of a file that the server gives, e.g. /data/upload/1/cat.jpg."""
+        return self._http.download(path, f"downloading {path.partition('?')[0]}", limit)
+
     def delete_task(self, task_id: int) -> None:
         self._send("DELETE", f"/api/tasks/{task_id}/", f"deleting task {task_id}")
 

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -12,10 +13,14 @@ from mad_backend.errors import LabelStudioError
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 _ACCESS_LIFE_S: Final = 240.0
 """An access token lives 300 s (measured on 1.23.2); renewed a minute before."""
 _TRIES: Final = 4
 _CONNECT_TIMEOUT_S: Final = 5.0
+_HOPS: Final = 5
+_BLOCK: Final = 2**20
 _SSRF_ADVICE: Final = (
     "start Label Studio with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false and "
     "LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false, "
@@ -47,9 +52,20 @@ class Transport:
         came.
         """
         tries = _TRIES if method == "GET" else 1
+        return self._tried(tries, wanted, lambda: self._send(method, path, wanted, options))
+
+    def download(self, path: str, wanted: str, limit: int) -> bytes:
+        """The bytes of a file of the server, at most `limit`.
+
+        The server may send us on, to a store for instance; the token never goes to another host. Raises
+        LabelStudioError.
+        """
+        return self._tried(_TRIES, wanted, lambda: self._fetch(path, wanted, limit))
+
+    def _tried(self, tries: int, wanted: str, work: Callable[[], Answer]) -> Answer:
         for left in reversed(range(tries)):
             try:
-                answer = self._send(method, path, wanted, options)
+                answer = work()
             except LabelStudioError as error:
                 if not left or not (error.status is None or error.status >= 500):
                     raise
@@ -61,9 +77,9 @@ class Transport:
         raise AssertionError("the last try returns or raises")
 
     def _send(self, method: str, path: str, wanted: str, options: Mapping[str, Any]) -> Any:
-        answer = self._request(method, path, wanted, options)
+        answer = self._request(method, self.url + path, wanted, options)
         if answer.status_code == 401 and self._token.renew():
-            answer = self._request(method, path, wanted, options)
+            answer = self._request(method, self.url + path, wanted, options)
         if not 200 <= answer.status_code < 300:
             raise LabelStudioError(self._token.scrub(self._refusal(answer, wanted)), answer.status_code)
         if not answer.content:
@@ -77,12 +93,66 @@ class Transport:
                 answer.status_code,
             ) from None
 
-    def _request(self, method: str, path: str, wanted: str, options: Mapping[str, Any]) -> requests.Response:
+    def _fetch(self, path: str, wanted: str, limit: int) -> bytes:
+        address = self.url + path
+        for _ in range(_HOPS):
+            if is_same_host(address, self.url):
+                answer = self._request("GET", address, wanted, {"stream": True})
+                if answer.status_code == 401 and self._token.renew():
+                    answer.close()
+                    answer = self._request("GET", address, wanted, {"stream": True})
+            else:
+                answer = self._stranger(address, wanted)
+            with answer:
+                if answer.is_redirect:
+                    address = urljoin(address, answer.headers["Location"])
+                    continue
+                if answer.status_code != 200:
+                    raise LabelStudioError(
+                        self._token.scrub(self._refusal(answer, wanted)), answer.status_code
+                    )
+                return self._content(answer, wanted, limit)
+        raise LabelStudioError(f"{wanted}: Label Studio at {self.url} sends us round in circles", 310)
+
+    def _stranger(self, address: str, wanted: str) -> requests.Response:
+        """From a host that the server named; without token, cookies or ~/.netrc."""
+        try:
+            return requests.get(
+                address,
+                auth=_no_auth,
+                stream=True,
+                allow_redirects=False,
+                timeout=(_CONNECT_TIMEOUT_S, self._timeout_s),
+            )
+        except requests.RequestException as error:
+            host = urlsplit(address).netloc
+            raise LabelStudioError(
+                f"{wanted}: Label Studio at {self.url} sends us to {host}, which did not answer "
+                f"({type(error).__name__})"
+            ) from None
+
+    def _content(self, answer: requests.Response, wanted: str, limit: int) -> bytes:
+        blocks, length = [], 0
+        try:
+            for block in answer.iter_content(_BLOCK):
+                blocks.append(block)
+                length += len(block)
+                if length > limit:
+                    raise LabelStudioError(f"{wanted}: it has more than {limit:,} bytes, the limit", 413)
+        except requests.RequestException as error:
+            raise LabelStudioError(
+                f"{wanted}: Label Studio at {self.url} stopped half way ({type(error).__name__})"
+            ) from None
+        return b"".join(blocks)
+
+    def _request(
+        self, method: str, address: str, wanted: str, options: Mapping[str, Any]
+    ) -> requests.Response:
         try:
             # A redirect would turn POST into GET, so it is an error that names the right address.
             return self._session.request(
                 method,
-                self.url + path,
+                address,
                 auth=self._token,
                 timeout=(_CONNECT_TIMEOUT_S, self._timeout_s),
                 allow_redirects=False,
@@ -112,6 +182,19 @@ class Transport:
         if status >= 500:
             return f"{said} ({detail}); its own log tells why"
         return f"{said} ({detail})"
+
+
+def is_same_host(one: str, other: str) -> bool:
+    """True for addresses of one server: scheme, host and port."""
+    ports = {"http": 80, "https": 443}
+    try:
+        first, second = (
+            (parts.scheme, parts.hostname, parts.port or ports.get(parts.scheme))
+            for parts in (urlsplit(one), urlsplit(other))
+        )
+    except ValueError:  # a port that is no number
+        return False
+    return first == second
 
 
 def is_jwt(token: str) -> bool:

@@ -15,16 +15,19 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.errors": (),
     "mad_backend.settings": ("mad_backend.core", "mad_backend.errors"),
     "mad_backend.models": ("mad_backend.models", *LAYER),
+    "mad_backend.models.label_studio_model": ("mad_backend.models", "mad_backend.label_studio", *LAYER),
     "mad_backend.pool": ("mad_backend.pool", *LAYER),
     "mad_backend.store": ("mad_backend.store", *LAYER),
     "mad_backend.label_studio": ("mad_backend.label_studio", *LAYER),
     "mad_backend.targets": ("mad_backend.models", *LAYER),
-    "mad_backend.scan": BELOW,
+    "mad_backend.engines": ("mad_backend.engines", "mad_backend.models", "mad_backend.pool", *LAYER),
+    "mad_backend.scan": (*BELOW, "mad_backend.engines"),
     "mad_backend.competition": BELOW,
     "mad_backend": ("mad_backend",),  # web, cli
     "sync": ("sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio"),
     "training": (
-        "training", "sync", *BELOW, "mad_backend.scan", "mad_backend.competition", "mad_backend.cli",
+        "training", "sync", *BELOW, "mad_backend.engines", "mad_backend.scan", "mad_backend.competition",
+        "mad_backend.cli",
     ),
 }  # fmt: skip
 """Module -> the modules of ours that it may import."""
@@ -35,23 +38,30 @@ FENCES = {
     "sqlalchemy": ("mad_backend.store",),
     "alembic": ("mad_backend.store",),
     "label_studio_sdk": (),
-    "requests": ("sync.transport", "sync.client", "sync.embedded"),
+    "requests": ("sync.transport", "sync.client", "sync.embedded", "mad_backend.models.label_studio_client"),
     "apscheduler": ("training.scheduler",),
     "mmseg": ("mad_backend.models.mmseg_model", "training"),
     "mmengine": ("mad_backend.models.mmseg_model", "training"),
+    "onnxruntime": ("mad_backend.models.onnx_model",),
+    "torchvision": ("mad_backend.models.torchvision_model",),
+    "segmentation_models_pytorch": ("mad_backend.models.smp_model",),
     "transformers": ("mad_backend.models.hf_model", "training"),
     "ai_edge_litert": ("mad_backend.models.tflite_model",),
     "torch": ("mad_backend.models", "training"),
     "safetensors": ("mad_backend.models", "training"),
     "pyarrow": ("mad_backend.pool",),
-    "ray": ("mad_backend.scan",),
+    "fsspec": ("mad_backend.pool.files",),
+    "ray": ("mad_backend.engines.ray_engine", "mad_backend.engines.ray_connection"),
 }
 """Third-party package -> where it may be imported."""
 
 PURE = {"numpy", "PIL", "numba"}
 """What the core may use beside the standard library; Pillow resamples on the evaluation grid."""
 
-HEAVY = {"torch", "transformers", "mmseg", "mmengine", "ai_edge_litert", "safetensors"}
+HEAVY = {
+    "torch", "torchvision", "transformers", "mmseg", "mmengine", "segmentation_models_pytorch", "onnxruntime",
+    "ai_edge_litert", "safetensors", "ray",
+}  # fmt: skip
 """Model runtimes: imported late in `mad_backend`, so that a missing one fails one model only."""
 
 

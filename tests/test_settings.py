@@ -1,6 +1,7 @@
 """Settings files: what is refused and how, and every file of configs/."""
 
 import os
+import re
 from pathlib import Path
 from string import Template
 
@@ -50,6 +51,76 @@ def test_relative_paths_are_relative_to_the_file_and_absolute_ones_stay(tmp_path
     assert settings.t0[0].images == Path("/elsewhere/photos")
     assert settings.models.competing["g"].path == tmp_path / "maps"
     assert settings.database_url == f"sqlite:///{tmp_path}/runs/mad.sqlite3"
+
+
+POOL = "pool: [{name: d, images: photos}]"
+
+
+@pytest.mark.parametrize(
+    ("source", "images", "manifest"),
+    [
+        ("images: s3://bucket//odd/prefix", "s3://bucket//odd/prefix", None),
+        ("images: file:///data/photos", Path("/data/photos"), None),
+        ("manifest: lists/a.csv", None, "lists/a.csv"),
+        ("manifest: https://host/a.csv, images: photos", "photos", "https://host/a.csv"),
+    ],
+)
+def test_addresses_stay_as_they_are_and_paths_become_absolute(
+    tmp_path: Path, source: str, images: str | Path | None, manifest: str | None
+) -> None:
+    def place(wanted: str | Path | None) -> str | Path | None:
+        is_relative = isinstance(wanted, str) and "://" not in wanted
+        return tmp_path / wanted if is_relative else wanted
+
+    (found,) = load_settings(written(tmp_path, MINIMAL.replace(POOL, f"pool: [{{name: d, {source}}}]"))).pool
+    assert (found.images, found.manifest) == (place(images), place(manifest))
+
+
+def test_options_of_a_store_keep_their_types_and_are_no_paths(tmp_path: Path) -> None:
+    source = "images: s3://b, storage_options: {endpoint_url: 'http://h', anon: true, retries: 3, path: x, token: anon}"
+    (found,) = load_settings(written(tmp_path, MINIMAL.replace(POOL, f"pool: [{{name: d, {source}}}]"))).pool
+    wanted = {"endpoint_url": "http://h", "anon": True, "retries": 3, "path": "x", "token": "anon"}
+    assert found.storage_options == wanted
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("list: a.txt", "needs one origin: images, manifest .* or label_studio; got none"),
+        ("images: a, label_studio: {project: 1}", "needs one origin: .*; got images and label_studio"),
+        ("manifest: a.csv, list: b.txt", "list chooses from a folder; a manifest names its images itself"),
+        (
+            "images: 'https://host/photos'",
+            "a web server does not tell what it holds; name its images in a manifest",
+        ),
+        ("images: 'zip://a::s3://b'", "chained addresses"),
+        ("images: [a, b]", r"pool.0.images: wanted a path or an address, got \['a', 'b'\]"),
+        ("label_studio: {project: 0}", "pool.0.label_studio.project: Input should be greater"),
+        ("label_studio: {project: 1, viev: 3}", 'unknown key pool.0.label_studio.viev; did you mean "view"'),
+    ],
+)
+def test_a_source_has_one_origin(tmp_path: Path, source: str, wrong: str) -> None:
+    message = refused(tmp_path, MINIMAL.replace(POOL, f"pool: [{{name: d, {source}}}]"))
+    assert re.search(wrong, message), message
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "images: s3://b, storage_options: {secret: HUSH}",
+        "images: s3://b, storage_options: {key: HUSH}",
+        "images: az://b, storage_options: {account_key: HUSH}",
+        "images: gs://b, storage_options: {token: HUSH.json}",
+        "images: s3://b, storage_options: {client_kwargs: {aws_secret_access_key: HUSH}}",
+        "images: 'sftp://me:HUSH@host/photos'",
+        "manifest: 'https://me:HUSH@host/a.csv', storage_options: {sas_token: HUSH}",
+    ],
+)
+def test_secrets_are_refused_without_being_shown(tmp_path: Path, source: str) -> None:
+    message = refused(tmp_path, MINIMAL.replace(POOL, f"pool: [{{name: d, {source}}}]"))
+    assert "HUSH" not in message
+    if "client_kwargs" not in source:
+        assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in message
 
 
 def test_a_class_that_is_called_like_a_path_key_keeps_its_name(tmp_path: Path) -> None:
@@ -157,3 +228,38 @@ def test_every_settings_file_of_the_repository_loads(path: Path, tmp_path: Path)
         assert set(model.classes.values()) <= {*labels.names, "ignore"}
     assert set(settings.selection.windows) <= set(labels.names)
     assert read_yaml(filled)
+
+
+def test_a_model_s_images_are_a_word_and_no_folder(tmp_path: Path) -> None:
+    text = MINIMAL.replace(
+        "{kind: hf, path: weights}", '{kind: label_studio, url: "http://h", images: address}'
+    )
+    (tmp_path / "mad.yaml").write_text(text)
+    assert load_settings(tmp_path / "mad.yaml").models.target.images == "address"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("{kind: hf}", "models.target: wanted path, or url for kind label_studio"),
+        ("{kind: hf, path: w, device: gpu}", "models.target.device: String should match pattern"),
+        ("{kind: hf, path: w, input_size: [3, 0]}", "models.target.input_size"),
+        ("{kind: hf, path: w, fit: square}", "models.target.fit: Input should be 'pad', 'keep' or 'stretch'"),
+        ("{kind: hf, path: w, precision: int8}", "models.target.precision"),
+    ],
+)
+def test_settings_of_a_model_are_checked(tmp_path: Path, given: str, why: str) -> None:
+    assert why in refused(tmp_path, MINIMAL.replace("{kind: hf, path: weights}", given))
+
+
+@pytest.mark.parametrize(
+    ("scan", "told"),
+    [
+        ("{engine: ray, devices: ['cuda:0']}", "scan.devices is for engine local"),
+        ("{devices: [gpu0]}", "scan.devices.0"),
+        ("{ray: {address: head}}", "scan.ray.address"),
+        ("{ray: {cpus_per_actor: 0}}", "scan.ray.cpus_per_actor"),
+    ],
+)
+def test_a_scan_on_what_there_cannot_be_is_refused(tmp_path: Path, scan: str, told: str) -> None:
+    assert told in refused(tmp_path, f"{MINIMAL}scan: {scan}\n")

@@ -1,8 +1,10 @@
 """`mad`: every subcommand of the three packages."""
 
+import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,6 +85,62 @@ def experiment(
     from training.experiment import run_experiment
 
     run_experiment(name, data, seeds, workspace, console)
+
+
+@app.command(epilog="Example: mad scan --config mad.yaml")
+def scan(
+    target: Annotated[
+        str | None, typer.Option(help="Version of the target model; default: the one that is served.")
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Brings label maps and scores of every model on the pool up to date; Ctrl-C at any time, it goes on from there."""
+    from sync.pool import mirrored_sources, refresh_mirrors
+    from training.project import Project
+    from training.scanning import ScanDisplay, scan_pool, tell
+
+    began = time.monotonic()
+    project = Project.open(config)
+    if mirrored_sources(project.settings):
+        with console.status("fetching what is new in Label Studio"):
+            refresh_mirrors(project.settings, _client(project.settings))
+    version = project.store.versions.get(target) if target else project.current_target()
+    console.print(f"scanning {len(project.pool)} images with {version.version} and its competitors")
+    try:
+        with ScanDisplay(console) as display:
+            found = scan_pool(project, version, display.show)
+    except KeyboardInterrupt:
+        console.print("stopped; what is finished is kept, `mad scan` goes on from there")
+        raise
+    tell(found, console, time.monotonic() - began)
+
+
+@app.command(epilog="Example: mad select --config mad.yaml --dry-run")
+def select(
+    number: Annotated[
+        int | None, typer.Option("--round", help="Take this round's target version; default: the served one.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show M, record nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every image of M.")] = False,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """What M would be now, per class and competing model, from the scores of the last scan; loads no model."""
+    if not dry_run:
+        raise SettingsError(
+            "a round chooses and records M by itself; add --dry-run to see what it would choose"
+        )
+    from training.project import Project
+    from training.selecting import preview_as_json, preview_selection
+    from training.selection_table import LEGEND, selection_table, summary_lines
+
+    project = Project.open(config)
+    rounds = project.store.rounds
+    target = project.current_target() if number is None else project.target_of(rounds.get(number))
+    preview = preview_selection(project, target)
+    if as_json:
+        sys.stdout.write(json.dumps(preview_as_json(preview)) + "\n")
+        return
+    console.print(selection_table(preview), *summary_lines(preview), LEGEND, sep="\n", highlight=False)
 
 
 @app.command(epilog="Example: mad new-round --config mad.yaml")

@@ -25,6 +25,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from mad_backend.models.torchvision_operators import define_missing_operators
 from training.scenes import CLASS_COLOURS, CLASS_NAMES, DEMO_SEED, write_dataset
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "mmseg"
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="instead of each model's own number")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     arguments = parser.parse_args()
+    define_missing_operators()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     names = [arguments.only] if arguments.only else list(RECIPES)

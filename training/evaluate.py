@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelMap
 from mad_backend.core.metrics import confusion_matrix, dataset_miou
-from mad_backend.core.records import Frame, PoolImage
 from mad_backend.core.testset import main_foreground, surplus
+from mad_backend.engines.local import LocalEngine
 from mad_backend.errors import CorruptFileError
 from mad_backend.models.base import SegmentationModel
-from mad_backend.pool.images import read_label_map, read_rgb
+from mad_backend.pool.images import read_label_map
+from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import LabelledImage
 from mad_backend.scan import predict_images
 from mad_backend.store.versions import EvaluationRow
@@ -58,7 +60,14 @@ def evaluate_all(
         lacking = [m for m in models if known.get((m.name, image_set.name)) != len(image_set.items)]
         if lacking:
             images = [item.image for item in image_set.items]
-            predict_images(images, lacking, project.predictions, project.grid)
+            predict_images(
+                images,
+                lacking,
+                project.predictions,
+                project.open_ledger(),
+                partial(LocalEngine, lacking, project.grid, project.reader.read),
+                project.settings.scan.chunk,
+            )
             for model in lacking:
                 _record(project, model, image_set, _matrices(project, model, image_set))
         progress(done + 1, len(sets))
@@ -76,13 +85,17 @@ def read_matrices(row: EvaluationRow) -> NDArray[np.int64]:
 
 
 def measure_on(
-    items: Sequence[LabelledImage], grid: Grid, classes: int, counted: Sequence[int] | None = None
+    items: Sequence[LabelledImage],
+    reader: PoolReader,
+    grid: Grid,
+    classes: int,
+    counted: Sequence[int] | None = None,
 ) -> Callable[[SegmentationModel], float]:
     """A function model -> dataset mIoU on `items`, over the `counted` ids or all present.
 
     It keeps the images in memory for the next epoch.
     """
-    frames = [Frame(i.image.image_id, *_read(i.image, grid)) for i in items]
+    frames = [reader.frame(i.image, grid) for i in items]
     truths = [read_label_map(i.mask) for i in items]
 
     def measure(model: SegmentationModel) -> float:
@@ -96,11 +109,6 @@ def measure_on(
         return dataset_miou(np.stack(matrices), counted)
 
     return measure
-
-
-def _read(image: PoolImage, grid: Grid) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    rgb = read_rgb(Path(image.path))
-    return grid.image(rgb), (rgb.shape[0], rgb.shape[1])
 
 
 def _restored(grid: Grid, label_map: LabelMap | None, truth: LabelMap) -> LabelMap:

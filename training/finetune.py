@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mad_backend.core.rounds import Round
 from mad_backend.errors import TrainingError
-from mad_backend.models.base import TorchModel
 from mad_backend.models.registry import TRAINABLE
+from mad_backend.models.torch_model import TorchModel
 from training.dataset import Sample
 from training.evaluate import measure_on
 from training.project import Project
@@ -33,9 +33,11 @@ def finetune_round(project: Project, found: Round, report: Report) -> str:
     settings = project.settings.training
     project.check_disk(MIN_FREE_BYTES)
     failures = failure_samples(project, number)
-    replay = [Sample(i.image.image_id, Path(i.image.path), i.mask) for i in project.s0]
+    replay = [Sample(i.image.image_id, project.local_file(i.image), i.mask) for i in project.s0]
     set_threads(settings.threads)
-    measure = measure_on(project.t0_dev, project.grid, len(project.labels), project.counted_classes)
+    measure = measure_on(
+        project.t0_dev, project.reader, project.grid, len(project.labels), project.counted_classes
+    )
     folder = project.settings.workspace / "training" / f"round-{number:03d}"
     results = []
     for position, rate in enumerate(settings.learning_rates):
@@ -73,7 +75,8 @@ def failure_samples(project: Project, number: int) -> list[Sample]:
         for failure in project.store.choices.failures(earlier):
             if failure.image_id in masks and failure.image_id in project.pool:
                 image = project.pool[failure.image_id]
-                samples.append(Sample(image.image_id, Path(image.path), Path(masks[failure.image_id].path)))
+                file, mask = project.local_file(image), Path(masks[failure.image_id].path)
+                samples.append(Sample(image.image_id, file, mask))
     leaked = tested & {s.image_id for s in samples}
     if leaked:
         raise TrainingError(

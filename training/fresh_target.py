@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mad_backend.models.hf_model import HfModel
+from mad_backend.models.torchvision_operators import define_missing_operators
 from mad_backend.settings import TrainingSettings
 from training.dataset import Sample
 from training.evaluate import measure_on
@@ -22,12 +23,13 @@ RECIPE = TrainingSettings(
 def ensure_fresh_target(project: Project, backbone: Path, console: Console) -> None:
     """Trains what settings name as the target's path, unless it is there; goes on after an interruption."""
     target = project.settings.models.target
-    if (target.path / "model.safetensors").exists():
+    path = target.required_path
+    if (path / "model.safetensors").exists():
         return
-    start = target.path.with_name(f"{target.path.name}-start")
+    start = path.with_name(f"{path.name}-start")
     new_head(backbone, start, project.labels.names, project.settings.seed)
     model = HfModel("fresh", target.model_copy(update={"path": start}), project.labels, project.grid)
-    samples = [Sample(i.image.image_id, Path(i.image.path), i.mask) for i in project.s0]
+    samples = [Sample(i.image.image_id, project.local_file(i.image), i.mask) for i in project.s0]
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("training a fresh target on S(0)", total=None)
@@ -37,22 +39,25 @@ def ensure_fresh_target(project: Project, backbone: Path, console: Console) -> N
             project.grid,
             RECIPE,
             project.settings.seed,
-            measure_on(project.t0_dev, project.grid, len(project.labels), project.counted_classes),
+            measure_on(
+                project.t0_dev, project.reader, project.grid, len(project.labels), project.counted_classes
+            ),
             lambda _, step, steps: bar.update(task, completed=step, total=steps),
         )
-        result = train(model, RECIPE.learning_rates[0], plan, target.path.with_name("fresh-run"))
+        result = train(model, RECIPE.learning_rates[0], plan, path.with_name("fresh-run"))
     load_best(model, result)
     console.print(
         f"fresh target: epoch {result.best_epoch}, mIoU {result.best_miou:.4f} on the dev part of T(0)"
     )
-    temporary = target.path.with_name(f".{target.path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save(temporary)
-    temporary.rename(target.path)
+    temporary.rename(path)
 
 
 def new_head(backbone: Path, folder: Path, class_names: tuple[str, ...], seed: int) -> None:
     """Writes a copy of the network in `backbone` whose classifier has one fresh output per class name."""
+    define_missing_operators()
     import torch
     from transformers import AutoConfig, AutoModelForSemanticSegmentation
 

@@ -1,11 +1,9 @@
 """Who rates and draws: people at Label Studio, or an oracle that knows the masks."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 from mad_backend.core.records import ProjectRole
-from mad_backend.pool.images import image_size
 from sync.client import LabelStudioClient
 from sync.pull import PullProgress, pull_masks, pull_ratings
 from sync.push import PushItem, push_rating, push_segmentation
@@ -68,7 +66,7 @@ class LabelStudioPeople:
             )
 
         def size_of(image_id: str) -> tuple[int, int]:
-            return image_size(Path(project.pool[image_id].path))
+            return project.reader.size(project.pool[image_id])
 
         root = project.masks_root / f"round-{number:03d}"
         return pull_masks(self._client, store, number, project.labels, size_of=size_of, root=root)

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from mad_backend.core.rounds import Round
 from mad_backend.errors import PoolError, StoreError
 from mad_backend.models.base import SegmentationModel
 from mad_backend.models.registry import load_model, stored_key
+from mad_backend.pool.files import shown
+from mad_backend.pool.ledger import Ledger
 from mad_backend.pool.predictions import PredictionStore
+from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.scores import ScoreStore
 from mad_backend.pool.sources import LabelledImage, list_images, list_labelled
 from mad_backend.settings import Settings, ValidationMode, load_label_set, load_settings
@@ -48,6 +52,10 @@ class Project:
     def scores(self) -> ScoreStore:
         return ScoreStore((self.settings.cache or self.settings.workspace) / "scores")
 
+    def open_ledger(self) -> Ledger:
+        """What is known of the content of every image that was read."""
+        return Ledger((self.settings.cache or self.settings.workspace) / "ledger")
+
     @property
     def masks_root(self) -> Path:
         """Label maps that annotators drew."""
@@ -56,15 +64,30 @@ class Project:
     @cached_property
     def pool(self) -> dict[str, PoolImage]:
         """D by image id."""
-        return {image.image_id: image for image in list_images(self.settings.pool)}
+        images = list_images(self.settings.pool, self.settings.mirrors)
+        return {image.image_id: image for image in images}
 
     @cached_property
     def s0(self) -> list[LabelledImage]:
-        return list_labelled(self.settings.s0)
+        return list_labelled(self.settings.s0, self.settings.mirrors)
 
     @cached_property
     def t0(self) -> list[LabelledImage]:
-        return list_labelled(self.settings.t0)
+        return list_labelled(self.settings.t0, self.settings.mirrors)
+
+    def forget_images(self) -> None:
+        """Lets D, S(0) and T(0) be listed anew when next asked for: pools grow while `mad schedule` runs."""
+        for name in ("pool", "s0", "t0"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def reader(self) -> PoolReader:
+        """Reads the images of D, S(0) and T(0), wherever they lie."""
+        return PoolReader.of((*self.settings.pool, *self.settings.s0, *self.settings.t0))
+
+    def local_file(self, image: PoolImage) -> Path:
+        """A file of this machine for training, which opens it once an epoch; fetched once where it lies elsewhere."""
+        return self.reader.local_file(image, self.settings.workspace / "training" / "images")
 
     @property
     def t0_dev(self) -> list[LabelledImage]:
@@ -88,8 +111,8 @@ class Project:
             twin = self.pool.get(item.image.image_id)
             if twin and twin.path != item.image.path:
                 raise PoolError(
-                    f'"{twin.image_id}" is {twin.path} in the pool and {item.image.path} in t0; give the sources '
-                    "different names"
+                    f'"{twin.image_id}" is {shown(twin.path)} in the pool and {shown(item.image.path)} in t0; give '
+                    "the sources different names"
                 )
             if twin:
                 raise PoolError(
@@ -113,6 +136,11 @@ class Project:
     def target_key(self, version: ModelVersion) -> str:
         """Key of f(i)'s stored label maps, without loading it."""
         return target_key(version, self.settings, self.labels, self.grid)
+
+    def current_target(self) -> ModelVersion:
+        """The promoted version, or f(0) as settings describe it before anything was promoted."""
+        first = ModelVersion(f"{self.settings.models.name}@0", 0, None, datetime.now(UTC))
+        return self.store.versions.promoted() or first
 
     def target_of(self, found: Round) -> ModelVersion:
         """f(i-1): the version that was promoted when the round was made, whatever is promoted since."""

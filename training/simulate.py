@@ -35,7 +35,8 @@ class Oracle:
     def __init__(self, project: Project) -> None:
         self._labels = project.labels
         self._seed = project.settings.seed
-        self._truth = {item.image.image_id: item.mask for item in list_labelled(project.settings.pool)}
+        labelled = list_labelled(project.settings.pool, project.settings.mirrors)
+        self._truth = {item.image.image_id: item.mask for item in labelled}
 
     def opinion(self, image_id: str, rater: str, label_map: LabelMap) -> int | None:
         """ACR score 1..5 of the target's `label_map`, or None (out-of-domain) when no class of the set is there."""

@@ -7,6 +7,7 @@ from mad_backend.core.rounds import Round
 from mad_backend.errors import MadError, ModelError, StoreError
 from mad_backend.models.registry import TRAINABLE, load_model
 from sync.client import LabelStudioClient
+from sync.pool import refresh_mirrors
 from training.project import Project
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ def start_round(project: Project, client: LabelStudioClient | None) -> Round:
 
 def check_project(project: Project, client: LabelStudioClient | None) -> None:
     """Raises PoolError, ModelError, MissingRuntimeError, SettingsError or LabelStudioError."""
+    if client is not None:
+        refresh_mirrors(project.settings, client)
+    project.forget_images()
     project.check_images()
     if len(project.s0) == 0:
         raise MadError("S(0) is empty; name the original training images under s0")

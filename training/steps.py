@@ -6,16 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from mad_backend.competition import choose_selection, cut_round, main_classes
 from mad_backend.core.labels import LabelMap, RgbImage
 from mad_backend.core.rounds import Round, RoundState
-from mad_backend.core.selection import Window, area_windows
 from mad_backend.errors import MadError, PoolError
-from mad_backend.pool.images import read_label_map, read_rgb
 from mad_backend.pool.predictions import PredictionPack
-from mad_backend.scan import scan
 from sync.push import PushItem
 from training.evaluate import evaluate_all, image_sets
 from training.finetune import finetune_round
@@ -23,6 +19,8 @@ from training.people import People
 from training.project import Project
 from training.promotion import decide
 from training.report import build_report, write_report
+from training.scanning import describe, scan_pool
+from training.selecting import selection_windows, stored_pairs
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +48,10 @@ def create(_context: Context, _found: Round) -> bool:
 def predict(context: Context, found: Round) -> bool:
     """Label maps of every model on the pool, and joint histograms (Algorithm 1, lines 2-9)."""
     project, report = context.project, context.report
-    target = project.target(project.target_of(found))
-    result = scan(
-        list(project.pool.values()),
-        target,
-        project.competitors(),
-        project.predictions,
-        project.scores,
-        project.grid,
-        lambda done, total: report("models predict the pool", done, total),
+    result = scan_pool(
+        project,
+        project.target_of(found),
+        lambda status: report(f"models predict the pool, {describe(status)}", status.done, status.total),
     )
     project.store.choices.record_unreadable(result.unreadable)
     return True
@@ -67,16 +60,13 @@ def predict(context: Context, found: Round) -> bool:
 def select(context: Context, found: Round) -> bool:
     """M (Algorithm 1, lines 10-15)."""
     project = context.project
-    selection = choose_selection(
-        project.store,
-        found.number,
-        project.scores,
-        project.target_key(project.target_of(found)),
-        project.competitor_keys(),
-        selection_windows(project),
-        project.settings.selection,
-        frozenset(project.pool),
-    )
+    windows = selection_windows(project)
+    for class_id, window in windows.items():
+        if window.is_widened:
+            name = project.labels.names[class_id]
+            log.warning("class %s is in %d training images only; its window is widened", name, window.images)
+    pairs = stored_pairs(project, project.target_of(found))
+    selection = choose_selection(project.store, found.number, pairs, windows, project.settings.selection)
     if not selection.candidates:
         raise PoolError(
             "M is empty: no image of the pool holds a class within its area window; enlarge the pool"
@@ -150,20 +140,8 @@ def promote(context: Context, found: Round) -> bool:
 
 def load_item(project: Project, pack: PredictionPack, image_id: str) -> tuple[RgbImage, LabelMap]:
     """A pool image and the label map that `pack` holds of it, both at the image's own size."""
-    rgb = read_rgb(Path(project.pool[image_id].path))
+    rgb = project.reader.rgb(project.pool[image_id])
     return rgb, project.grid.restore(pack.read(image_id), rgb.shape[0], rgb.shape[1])
-
-
-def selection_windows(project: Project) -> dict[int, Window]:
-    """[p_k, q_k] from the masks of S(0), or from settings where they are given (method.md section 2)."""
-    windows = area_windows((read_label_map(item.mask) for item in project.s0), project.labels)
-    for name, (low, high) in project.settings.selection.windows.items():
-        windows[project.labels.id_of(name)] = Window(low, high, 0)
-    for class_id, window in windows.items():
-        if window.is_widened:
-            name = project.labels.names[class_id]
-            log.warning("class %s is in %d training images only; its window is widened", name, window.images)
-    return windows
 
 
 Step = Callable[[Context, Round], bool]

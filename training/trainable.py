@@ -7,9 +7,10 @@ import torch
 from mmengine.model import BaseModel
 
 from mad_backend.core.labels import VOID, LabelMap
-from mad_backend.models.base import TorchModel
+from mad_backend.errors import TrainingError
 from mad_backend.models.hf_model import HfModel
 from mad_backend.models.mmseg_model import MmsegModel, quietly
+from mad_backend.models.torch_model import TorchModel
 from mad_backend.settings import TrainingSettings
 
 LOADERS = frozenset({"LoadImageFromFile", "LoadAnnotations"})
@@ -22,8 +23,6 @@ class HfSegmentor(BaseModel):  # type: ignore[misc]
     """
 
     def __init__(self, model: HfModel) -> None:
-        square = model.settings.pad == "square"
-        side = model.settings.input_size or model.grid.size
         super().__init__(
             data_preprocessor={
                 "type": "SegDataPreProcessor",
@@ -32,7 +31,7 @@ class HfSegmentor(BaseModel):  # type: ignore[misc]
                 "bgr_to_rgb": True,
                 "pad_val": 0,
                 "seg_pad_val": 255,
-                **({"size": (side, side)} if square else {"size_divisor": 1}),
+                **({"size": model.canvas.size} if model.canvas.fit == "pad" else {"size_divisor": 1}),
             }
         )
         self.network = model.module
@@ -46,7 +45,7 @@ class HfSegmentor(BaseModel):  # type: ignore[misc]
             return logits
         truth = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples]).long()
         upsampled = torch.nn.functional.interpolate(
-            logits, size=truth.shape[-2:], mode="bilinear", align_corners=model.settings.align_corners
+            logits, size=truth.shape[-2:], mode="bilinear", align_corners=model.align_corners
         )
         return {"loss_ce": torch.nn.functional.cross_entropy(upsampled, truth, ignore_index=VOID)}
 
@@ -65,6 +64,9 @@ def build_transforms(model: TorchModel, settings: TrainingSettings) -> Any:
     if own:
         return Compose([step for step in own if step["type"] not in LOADERS])
     steps: list[dict[str, Any]] = []
+    if model.canvas.fit == "stretch":
+        height, width = model.canvas.size
+        steps.append({"type": "Resize", "scale": (width, height), "keep_ratio": False})
     if settings.crop:
         steps.append(
             {"type": "RandomCrop", "crop_size": (settings.crop, settings.crop), "cat_max_ratio": 0.9}
@@ -75,7 +77,14 @@ def build_transforms(model: TorchModel, settings: TrainingSettings) -> Any:
 
 
 def own_ids(model: TorchModel) -> LabelMap:
-    """(256,) uint8 from ids of the label set to the network's own; what it has no output for becomes void."""
+    """(256,) uint8 from ids of the label set to the network's own; what it has no output for becomes void.
+
+    Raises TrainingError for more than 255 outputs: label maps of that many classes are not uint8.
+    """
+    if len(model.own_classes) > VOID:
+        raise TrainingError(
+            f'model "{model.name}" has {len(model.own_classes)} outputs; at most {VOID} can be trained'
+        )
     inverse = np.full(256, VOID, np.uint8)
     # From the last to the first: of several outputs merged into one class the first is trained.
     for own_id in reversed(range(VOID)):

@@ -17,9 +17,9 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mad_backend.core.grid import Grid
-from mad_backend.models.base import TorchModel
 from mad_backend.models.hf_model import HfModel
 from mad_backend.models.mmseg_model import MmsegModel
+from mad_backend.models.torch_model import TorchModel
 from mad_backend.settings import TrainingSettings
 from training.dataset import ReplaySampler, Sample, SampleDataset
 from training.trainable import HfSegmentor, build_transforms, own_ids

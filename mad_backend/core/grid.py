@@ -37,6 +37,14 @@ class Grid:
         scale = min(1.0, self.size / max(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
+    def box_for(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the part of an image of this size that the grid holds."""
+        if self.fit is not Fit.CROP:
+            return 0, 0, width, height
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return left, top, left + side, top + side
+
     def image(self, rgb: RgbImage) -> RgbImage:
         """An image on the grid, area-averaged where it shrinks."""
         return self._fit(rgb, Image.Resampling.BILINEAR)
@@ -49,19 +57,17 @@ class Grid:
         """A label map on the grid back at the image's own size; what `crop` had cut off is `VOID`."""
         if self.fit is not Fit.CROP:
             return _resize(label_map, height, width, Image.Resampling.NEAREST)
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
+        left, top, right, bottom = self.box_for(height, width)
         full = np.full((height, width), VOID, np.uint8)
-        full[top : top + side, left : left + side] = _resize(label_map, side, side, Image.Resampling.NEAREST)
+        full[top:bottom, left:right] = _resize(
+            label_map, bottom - top, right - left, Image.Resampling.NEAREST
+        )
         return full
 
     def _fit(self, pixels: RgbImage | LabelMap, method: Image.Resampling) -> RgbImage:
         height, width = pixels.shape[:2]
-        if self.fit is Fit.CROP:
-            side = min(height, width)
-            top, left = (height - side) // 2, (width - side) // 2
-            pixels = pixels[top : top + side, left : left + side]
-        return _resize(pixels, *self.shape_for(height, width), method)
+        left, top, right, bottom = self.box_for(height, width)
+        return _resize(pixels[top:bottom, left:right], *self.shape_for(height, width), method)
 
 
 def _resize(pixels: RgbImage | LabelMap, height: int, width: int, method: Image.Resampling) -> RgbImage:

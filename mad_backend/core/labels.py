@@ -78,34 +78,45 @@ class LabelSet:
         return colors
 
 
+IGNORE: Final = "ignore"
+"""What a class is mapped to that shall be void."""
+REST: Final = "*"
+"""In a mapping, every class that is neither named in it nor in the label set."""
+
+
 def class_table(
     model: str, model_classes: Sequence[str], labels: LabelSet, mapping: Mapping[str, str]
 ) -> LabelMap:
-    """(256,) uint8 table from a model's own class ids to ids of `labels`; ids outside both become `VOID`.
+    """(n,) uint8 table from a model's own class ids to ids of `labels`; ids of no class become `VOID`.
 
-    `mapping` is settings' `models.<model>.classes`: own class name -> label set name, or "ignore" for void. A class
-    absent from it must have the same name in the label set. Raises ModelError naming every unmapped class and
-    every key of `mapping` that the model does not have.
+    n is at least 256, so that every uint8 map can be looked up, and more than `model_classes`: its last entry is void.
+    `mapping` is settings' `models.<model>.classes`: own class name -> label set name, or "ignore" for void; several own
+    classes may go to one. A class absent from it has the same name in the label set, or goes where "*" goes. Raises
+    ModelError naming every unmapped class and every key of `mapping` that the model does not have.
     """
-    strangers = sorted(set(mapping) - set(model_classes))
+    strangers = sorted(set(mapping) - set(model_classes) - {REST})
     if strangers:
         raise ModelError(
             f'model "{model}" has no class {strangers}, named under models.{model}.classes; '
             f"it has: {', '.join(model_classes)}"
         )
-    table = np.full(256, VOID, np.uint8)
+    ids = {name: class_id for class_id, name in enumerate(labels.names)} | {IGNORE: VOID}
+    rest = mapping.get(REST)
+    if rest is not None and rest not in ids:
+        raise ModelError(
+            f'model "{model}": models.{model}.classes maps "*" to "{rest}"; wanted one of {", ".join(ids)}'
+        )
+    table = np.full(max(256, len(model_classes) + 1), VOID, np.uint8)
     unmapped = []
     for own_id, own_name in enumerate(model_classes):
-        name = mapping.get(own_name, own_name)
-        if name == "ignore":
-            continue
-        if name in labels.names:
-            table[own_id] = labels.names.index(name)
+        name = mapping.get(own_name, own_name if own_name in ids else rest)
+        if name in ids:
+            table[own_id] = ids[name]
         else:
             unmapped.append(own_name)
     if unmapped:
         raise ModelError(
             f'model "{model}": classes {unmapped} are not in label set "{labels.name}"; map each under '
-            f'models.{model}.classes to one of {", ".join(labels.names)}, or to "ignore"'
+            f'models.{model}.classes to one of {", ".join(labels.names)}, or to "ignore"; "*" maps all the others'
         )
     return table

@@ -28,20 +28,11 @@ def joint_histogram(rows: LabelMap, columns: LabelMap, classes: int) -> JointHis
         raise ValueError(
             f"label maps of shapes {rows.shape} and {columns.shape} cannot be compared pixel by pixel"
         )
-    # One uint16 key per pixel keeps memory traffic at a quarter of an int64 key's (measured 1.4-2x faster).
-    key = (rows.astype(np.uint16) << 8) | columns
-    pairs = np.bincount(key.ravel(), minlength=1 << 16).reshape(256, 256)
-    joint = np.empty((classes + 1, classes + 1), np.int64)
-    joint[:-1, :-1] = pairs[:classes, :classes]
-    joint[-1, :-1] = pairs[classes:, :classes].sum(axis=0)
-    joint[:-1, -1] = pairs[:classes, classes:].sum(axis=1)
-    joint[-1, -1] = pairs[classes:, classes:].sum()
+    from mad_backend.core.kernels import count_pairs
+
+    joint = np.zeros((classes + 1, classes + 1), np.int64)
+    count_pairs(np.ascontiguousarray(rows).ravel(), np.ascontiguousarray(columns).ravel(), joint)
     return joint
-
-
-def without_void(joint: JointHistogram) -> ConfusionMatrix:
-    """(C, C): the pixels that are void in neither map, the only ones a discrepancy counts (Sec. 3.1)."""
-    return joint[..., :-1, :-1]
 
 
 def confusion_matrix(truth: LabelMap, prediction: LabelMap, classes: int) -> ConfusionMatrix:

@@ -35,21 +35,30 @@ class ProjectRole(StrEnum):
     SEGMENTATION = "segmentation"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PoolImage:
-    """One image of the pool D, not yet decoded; `path` is absolute or relative to the working folder."""
+    """One image of the pool D, not yet decoded; `path` is a local path or an fsspec address (s3://bucket/key).
+
+    `etag` is what its source says of the content without reading it (size and time, or a checksum): another one means
+    that the bytes may have changed, "" that only the bytes can tell.
+    """
 
     image_id: str
     path: str
+    etag: str = ""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded image on the evaluation grid, as models see it; `size` is the image's own (height, width)."""
+    """A decoded image on the evaluation grid, as models see it; `size` is the image's own (height, width).
+
+    `address` is where the image lies (path, s3://..., https://...), for models that open it themselves; "" if unknown.
+    """
 
     image_id: str
     rgb: RgbImage
     size: tuple[int, int]
+    address: str = ""
 
 
 @dataclass(frozen=True, order=True)

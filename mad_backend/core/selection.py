@@ -1,16 +1,22 @@
 """M: the images on which target and competitors disagree most, class by class (Sec. 3.1, Eq. 2).
 
-Algorithm 1, lines 6-15.
+Algorithm 1, lines 6-15. Scores are read as a stream: what is held grows with cells and n3, not with the pool.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mad_backend.core.labels import LabelMap, LabelSet
-from mad_backend.core.records import Candidate, Provenance, Role
+from mad_backend.core.records import Candidate, Metric, Provenance, Role
+from mad_backend.core.scores import PairScores
+
+if TYPE_CHECKING:
+    from mad_backend.core.cells import BestImages
 
 MIN_TRAINING_IMAGES = 20
 """A class seen in fewer training images has quartiles too uncertain to use as they are."""
@@ -29,19 +35,24 @@ class Window:
     images: int
     is_widened: bool = False
 
-    def holds(self, share: float) -> bool:
-        return self.low <= share <= self.high
-
 
 @dataclass(frozen=True)
-class Score:
-    """What selection needs of one (image, competitor): d, and (C,) area shares under either model's map."""
+class Cell:
+    """What one cell of Eq. (2) chose: `chosen` of `eligible` images, d from `largest` to `smallest` (None for none).
 
-    image_id: str
+    `tied` images that were left out have the smallest chosen d too; `near_duplicates` of the n3 best were passed over,
+    because they look like a better one.
+    """
+
     competitor: str
-    discrepancy: float
-    target_shares: NDArray[np.float64]
-    competitor_shares: NDArray[np.float64]
+    class_id: int
+    role: Role
+    eligible: int
+    chosen: int
+    largest: float | None
+    smallest: float | None
+    tied: int
+    near_duplicates: int
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,19 @@ class ShortCell:
 
 @dataclass(frozen=True)
 class Selection:
-    """M with provenance, by image id, and the cells that came up short."""
+    """M with provenance, by image id; every cell; and how many images were looked at, by competitor."""
 
     candidates: tuple[Candidate, ...]
-    short_cells: tuple[ShortCell, ...]
+    cells: tuple[Cell, ...]
+    n3: int
+    images: Mapping[str, int]
+
+    @property
+    def short_cells(self) -> tuple[ShortCell, ...]:
+        """The cells that came up short."""
+        return tuple(
+            ShortCell(c.competitor, c.class_id, c.role, c.chosen) for c in self.cells if c.chosen < self.n3
+        )
 
 
 def area_windows(training_maps: Iterable[LabelMap], labels: LabelSet) -> dict[int, Window]:
@@ -78,38 +98,62 @@ def area_windows(training_maps: Iterable[LabelMap], labels: LabelSet) -> dict[in
 
 
 def select(
-    scores: Iterable[Score],
+    scores: Mapping[str, Iterable[PairScores]],
     windows: Mapping[int, Window],
-    competitors: Sequence[str],
     n3: int,
     excluded: Collection[str] = (),
+    metric: Metric = Metric.MIOU,
+    near_duplicates: int | None = None,
 ) -> Selection:
     """M: for every competitor, class and role the n3 largest d among eligible images, Eq. (2), united.
 
-    Eligible: the defender's map holds the class with a share inside its window, and the image is not in `excluded`
-    (earlier S, T, vetoes). Ties are broken by image id. |M| <= 2 m c n3.
+    `scores` is competitor -> batches in any order, every image once; competitors are read at the same time, by a
+    thread each. Eligible: the defender's map holds the class with a share inside its window, and the image is not in
+    `excluded` (earlier S, T, vetoes). Ties are broken by image id. |M| <= 2 m c n3.
+
+    With `near_duplicates`, an image whose perceptual hash differs in at most so many bits from one of a better rank in
+    the same cell leaves its place to the next; batches may then be gone through several times, so they must not be an
+    iterator (ValueError).
     """
-    barred = frozenset(excluded)
-    cells: dict[tuple[str, int, Role], list[tuple[float, str]]] = {
-        (g, k, role): [] for g in competitors for k in windows for role in Role
-    }
-    for score in scores:
-        if score.image_id in barred:
-            continue
-        for role, shares in ((Role.TARGET, score.target_shares), (Role.COMPETITOR, score.competitor_shares)):
-            for k, window in windows.items():
-                if shares[k] > 0 and window.holds(float(shares[k])):
-                    cells[score.competitor, k, role].append((-score.discrepancy, score.image_id))
+    from mad_backend.core.cells import BarredImages, PairCells, rows_of
+
+    if near_duplicates is not None and any(iter(batches) is batches for batches in scores.values()):
+        raise ValueError("near-duplicates need scores that can be read again, not an iterator")
+    barred = BarredImages(excluded)
+
+    def choose(batches: Iterable[PairScores]) -> tuple[int, dict[Role, PairCells]]:
+        pairs = {role: PairCells(windows, n3, near_duplicates) for role in Role}
+        while True:
+            images = 0
+            for batch in batches:
+                images += len(batch)
+                for role, rows in rows_of(batch, metric, barred):
+                    pairs[role].offer(rows)
+            settled = [pair.settle() for pair in pairs.values()]
+            if all(settled):
+                return images, pairs
+
+    with ThreadPoolExecutor(min(len(scores), os.cpu_count() or 1) or 1) as threads:
+        found = dict(zip(scores, threads.map(choose, scores.values()), strict=True))
+    chosen = {(g, k, role): found[g][1][role].best(k) for g in scores for k in windows for role in Role}
+    return _united(chosen, n3, {g: images for g, (images, _) in found.items()})
+
+
+def _united(
+    chosen: Mapping[tuple[str, int, Role], "BestImages"], n3: int, images: Mapping[str, int]
+) -> Selection:
     found: dict[str, list[Provenance]] = {}
-    short = []
-    for (competitor, k, role), eligible in cells.items():
-        top = sorted(eligible)[:n3]
-        if len(top) < n3:
-            short.append(ShortCell(competitor, k, role, len(top)))
-        for rank, (negative, image_id) in enumerate(top, start=1):
-            found.setdefault(image_id, []).append(Provenance(competitor, k, role, rank, -negative))
-    candidates = tuple(Candidate(image_id, tuple(sorted(cells))) for image_id, cells in sorted(found.items()))
-    return Selection(candidates, tuple(short))
+    cells = []
+    for (g, k, role), best in chosen.items():
+        for rank, (image_id, d) in enumerate(zip(best.image_ids, best.discrepancies, strict=True), start=1):
+            found.setdefault(image_id, []).append(Provenance(g, k, role, rank, d))
+        all_d = best.discrepancies
+        largest, smallest = (all_d[0], all_d[-1]) if all_d else (None, None)
+        cells.append(
+            Cell(g, k, role, best.eligible, len(all_d), largest, smallest, best.tied, best.near_duplicates)
+        )
+    candidates = tuple(Candidate(image_id, tuple(sorted(given))) for image_id, given in sorted(found.items()))
+    return Selection(candidates, tuple(cells), n3, images)
 
 
 def _window(shares: list[float]) -> Window:

@@ -106,22 +106,35 @@ def picture_config() -> str:
     return '<View><Image name="image" value="$image"/></View>'
 
 
+def image_fields(config: str) -> tuple[str, ...]:
+    """Which fields of a task's data any label configuration shows as images (<Image value="$photo"/>: photo).
+
+    Raises LabelFormatError if `config` is not XML.
+    """
+    values = [element.get("value", "") for element in _parsed(config).iter("Image")]
+    return tuple(dict.fromkeys(value[1:] for value in values if value.startswith("$")))
+
+
 def signature(config: str) -> str:
     """SHA-256 (hex) of what a label configuration means; blanks, comments, attribute order do not count.
 
     Raises LabelFormatError if `config` is not XML.
     """
-    try:
-        root = ET.fromstring(config)  # noqa: S314 - from a server we trust; expat bounds entities
-    except ET.ParseError as error:
-        raise LabelFormatError(
-            f"label configuration is not XML ({error}); restore it in Label Studio"
-        ) from error
+    root = _parsed(config)
     for element in root.iter():
         element.text = " ".join((element.text or "").split())
         element.tail = None
     canonical = ET.canonicalize(ET.tostring(root, encoding="unicode"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _parsed(config: str) -> ET.Element:
+    try:
+        return ET.fromstring(config)  # noqa: S314 - from a server we trust; expat bounds entities
+    except ET.ParseError as error:
+        raise LabelFormatError(
+            f"label configuration is not XML ({error}); restore it in Label Studio"
+        ) from error
 
 
 def legend_html(entries: Sequence[tuple[str, str]]) -> str:

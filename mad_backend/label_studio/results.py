@@ -23,7 +23,7 @@ Region = Mapping[str, Any]
 
 _KIND: Final = "bitmasklabels"
 _DATA_URL: Final = "data:image/png;base64,"
-_SOLID_ALPHA: Final = 128
+SOLID_ALPHA: Final = 128
 """Strokes are anti-aliased (alpha 0..255, measured); from half opaque on a pixel belongs to the region."""
 
 
@@ -87,7 +87,9 @@ def compose(
 
 def rating_of(result: Sequence[Region]) -> int | None:
     """ACR score 1 to 5, or None for a veto (out of domain); raises LabelFormatError for anything else."""
-    answers = [_field(_field(r, "value"), "choices") for r in result if _field(r, "from_name") == QUALITY_TAG]
+    answers = [
+        field_of(field_of(r, "value"), "choices") for r in result if field_of(r, "from_name") == QUALITY_TAG
+    ]
     match answers:
         case [["1" | "2" | "3" | "4" | "5" as digit]]:
             return int(digit)
@@ -124,10 +126,10 @@ def _layers(
 ) -> tuple[list[_Layer], list[str]]:
     layers, notes = [], []
     for place, region in enumerate(result, start=1):
-        value = _field(region, "value")
-        url = _field(value, "imageDataURL")
-        named = _field(value, _KIND)
-        if url is None and named is None and _field(region, "type") == "relation":
+        value = field_of(region, "value")
+        url = field_of(value, "imageDataURL")
+        named = field_of(value, _KIND)
+        if url is None and named is None and field_of(region, "type") == "relation":
             continue
         if not named and url is not None:
             notes.append(f"region {place} has no label and was left out")
@@ -137,18 +139,22 @@ def _layers(
                 f"region {place}: wanted a bitmask with one label, came {_describe(region)}"
             )
         _check_geometry(region, place, height, width)
-        layers.append(_Layer(_class_id(named[0], labels, place), _decode(url, place, height, width)))
+        try:
+            mask = decode_bitmask(url, height, width)
+        except LabelFormatError as error:
+            raise LabelFormatError(f"region {place}: {error}") from error
+        layers.append(_Layer(_class_id(named[0], labels, place), mask))
     return layers, notes
 
 
 def _check_geometry(region: Region, place: int, height: int, width: int) -> None:
-    size = (_field(region, "original_height"), _field(region, "original_width"))
+    size = (field_of(region, "original_height"), field_of(region, "original_width"))
     if size != (height, width):
         raise LabelFormatError(
             f"region {place} was drawn on an image of height {size[0]}, width {size[1]}; the image has "
             f"{height}, {width}"
         )
-    if _field(region, "image_rotation"):
+    if field_of(region, "image_rotation"):
         raise LabelFormatError(
             f"region {place} was drawn on an image turned by {region['image_rotation']} degrees; draw it "
             "upright"
@@ -166,31 +172,32 @@ def _class_id(name: object, labels: LabelSet, place: int) -> int:
     return labels.names.index(str(name))
 
 
-def _decode(url: object, place: int, height: int, width: int) -> Mask:
-    """(height, width) bool; the size is checked before the pixels are unpacked."""
+def decode_bitmask(url: object, height: int, width: int) -> Mask:
+    """(height, width) bool mask of a PNG data URL; its size is checked before the pixels are unpacked.
+
+    Raises LabelFormatError when it is no such PNG.
+    """
     if not (isinstance(url, str) and url.startswith(_DATA_URL)):
-        raise LabelFormatError(f"region {place}: wanted a PNG data URL, came {str(url)[:40]!r}")
+        raise LabelFormatError(f"wanted a PNG data URL, came {str(url)[:40]!r}")
     try:
         data = base64.b64decode(url[len(_DATA_URL) :], validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             if picture.size != (width, height):
-                raise LabelFormatError(
-                    f"region {place}: mask is {picture.size}, the image is {(width, height)}"
-                )
+                raise LabelFormatError(f"mask is {picture.size}, the image is {(width, height)}")
             if not picture.has_transparency_data:
-                raise LabelFormatError(f"region {place}: mask has no alpha channel (mode {picture.mode})")
+                raise LabelFormatError(f"mask has no alpha channel (mode {picture.mode})")
             alpha = np.asarray(picture.convert("RGBA"), dtype=np.uint8)[..., 3]
     except (binascii.Error, ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise LabelFormatError(f"region {place}: mask is not a readable PNG ({error})") from error
-    return alpha >= _SOLID_ALPHA
+        raise LabelFormatError(f"mask is not a readable PNG ({error})") from error
+    return alpha >= SOLID_ALPHA
 
 
-def _field(holder: object, name: str) -> Any:
+def field_of(holder: object, name: str) -> Any:
     """`holder[name]`, or None where there is no such thing: the server stores whatever it is sent."""
     return holder.get(name) if isinstance(holder, Mapping) else None
 
 
 def _describe(region: object) -> str:
-    value = _field(region, "value")
+    value = field_of(region, "value")
     keys = sorted(value) if isinstance(value, Mapping) else value
-    return f"type {_field(region, 'type')!r} with {keys!r:.80}"
+    return f"type {field_of(region, 'type')!r} with {keys!r:.80}"

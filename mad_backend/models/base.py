@@ -1,22 +1,19 @@
-"""The one interface of all models, and what every PyTorch model shares: canvas, upsampling, class choice."""
+"""The one interface of all models: frames in, label maps on the common label set out."""
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from mad_backend.core.grid import Grid
-from mad_backend.core.labels import LabelMap, LabelSet, RgbImage, class_table
+from mad_backend.core.labels import LabelMap, LabelSet, class_table
 from mad_backend.core.records import Frame
 from mad_backend.errors import ModelError
 from mad_backend.settings import ModelSettings
-
-if TYPE_CHECKING:
-    import torch
 
 
 class SegmentationModel(ABC):
@@ -25,6 +22,9 @@ class SegmentationModel(ABC):
     `name` is the model's name in settings, or the version of a target; `own_classes` are the names of its outputs.
     """
 
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """Settings without meaning for this kind; one that is set is refused, so that nobody believes in its effect."""
+
     def __init__(
         self, name: str, settings: ModelSettings, labels: LabelSet, grid: Grid, own_classes: Sequence[str]
     ) -> None:
@@ -32,6 +32,8 @@ class SegmentationModel(ABC):
         self.settings = settings
         self.labels = labels
         self.grid = grid
+        self.own_classes = tuple(own_classes)
+        self._check_settings()
         self.table: LabelMap = class_table(name, own_classes, labels, settings.classes)
         self.key = model_key(name, type(self), settings, labels, grid)
 
@@ -44,135 +46,67 @@ class SegmentationModel(ABC):
     def predict(self, frames: Sequence[Frame]) -> list[LabelMap | None]:
         """One (h, w) uint8 map per frame, of the frame's own shape; None where the model has no answer."""
 
+    def close(self) -> None:  # noqa: B027 - most models have nothing to let go of
+        """Ends what the model keeps open beside memory."""
+
     @classmethod
     @abstractmethod
     def files(cls, settings: ModelSettings) -> Iterable[Path]:
         """The files that shape this model's maps; a change in any of them is another model."""
 
     @classmethod
-    def fingerprint(cls, settings: ModelSettings, labels: LabelSet, grid: Grid) -> str:
-        """12 hex digits over weights, settings, label set and grid: the same digits mean the same maps."""
+    def fingerprint(cls, name: str, settings: ModelSettings, labels: LabelSet, grid: Grid) -> str:  # noqa: ARG003
+        """12 hex digits over weights, settings, label set and grid: the same digits mean the same maps.
+
+        Where it runs and how much at once is not in it. `name` is for messages only.
+        """
         digest = hashlib.sha256()
-        shape = settings.model_dump_json(exclude={"batch_size", "path", "config"})
+        shape = settings.model_dump_json(exclude={"batch_size", "device", "path", "config"})
         digest.update(f"{shape}\n{labels.names}\n{grid}\n".encode())
         for path in cls.files(settings):
             digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()[:12]
+
+    def check_outputs(self, outputs: int) -> None:
+        """Raises ModelError when the network does not have one output per class.
+
+        One output for two classes is a score of the second: above 0 it is chosen.
+        """
+        known = len(self.own_classes)
+        if outputs != known and (outputs, known) != (1, 2):
+            raise ModelError(
+                f'model "{self.name}": {self.settings.path} has {outputs} output classes, but {known} class '
+                f'names are known for it (label set "{self.labels.name}"); list them under own_classes'
+            )
+
+    def mapped(self, own: NDArray[np.integer[Any]]) -> LabelMap:
+        """Own class ids of any integer type as ids of the label set; ids of no class, and negative ones, are void."""
+        if own.dtype == np.uint8:
+            return np.take(self.table, own)
+        ids = own.astype(np.int64)
+        void = len(self.table) - 1
+        ids[(ids < 0) | (ids > void)] = void
+        return np.take(self.table, ids)
+
+    def _check_settings(self) -> None:
+        defaults = type(self.settings).model_fields
+        pointless = sorted(n for n in self.unused if getattr(self.settings, n) != defaults[n].default)
+        if pointless:
+            raise ModelError(
+                f'model "{self.name}": {", ".join(pointless)} has no meaning for kind "{self.settings.kind}"; '
+                "leave it out"
+            )
 
 
 def model_key(
     name: str, model_class: type[SegmentationModel], settings: ModelSettings, labels: LabelSet, grid: Grid
 ) -> str:
     """The name under which a model's maps are stored; known without loading its weights into a network."""
-    return f"{name}-{model_class.fingerprint(settings, labels, grid)}"
-
-
-class TorchModel(SegmentationModel):
-    """A PyTorch network that gives logits. Subclasses load `module` and answer `logits`."""
-
-    module: Any
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    is_bgr = False
-
-    @abstractmethod
-    def logits(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """(n, C, h, w) logits, at any resolution, of a (n, 3, H, W) float32 batch that is already normalised."""
-
-    @abstractmethod
-    def save(self, folder: Path) -> Path:
-        """Writes the weights into `folder` without pickle; returns what settings' `path` must be to load them."""
-
-    def predict(self, frames: Sequence[Frame]) -> list[LabelMap | None]:
-        import torch
-
-        self.module.eval()
-        maps: list[LabelMap | None] = [None] * len(frames)
-        with torch.inference_mode():
-            for indices in self._batches(frames):
-                contents = [self._content(frames[i].rgb) for i in indices]
-                batch = torch.stack([self._tensor(content) for content in contents])
-                upsampled = torch.nn.functional.interpolate(
-                    self.logits(batch),
-                    size=batch.shape[-2:],
-                    mode="bilinear",
-                    align_corners=self.settings.align_corners,
-                )
-                for i, content, one in zip(indices, contents, upsampled, strict=True):
-                    height, width = frames[i].rgb.shape[:2]
-                    maps[i] = self._label_map(one[:, : content.shape[0], : content.shape[1]], (height, width))
-        return maps
-
-    def check_outputs(self, outputs: int, own_classes: Sequence[str]) -> None:
-        """Raises ModelError when the network does not have one output per class."""
-        if outputs != len(own_classes):
-            raise ModelError(
-                f'model "{self.name}": {self.settings.path} has {outputs} output classes, but {len(own_classes)} class '
-                f'names are known for it (label set "{self.labels.name}"); list them under own_classes'
-            )
-
-    def _batches(self, frames: Sequence[Frame]) -> Iterable[list[int]]:
-        """Indices that fit into one tensor, `batch_size` at most."""
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, frame in enumerate(frames):
-            shape = () if self.settings.pad == "square" else frame.rgb.shape[:2]
-            by_shape.setdefault(shape, []).append(i)
-        size = self.settings.batch_size
-        for group in by_shape.values():
-            yield from (group[start : start + size] for start in range(0, len(group), size))
-
-    def _content(self, rgb: RgbImage) -> RgbImage:
-        """The frame, scaled down where it is larger than the model's input."""
-        side = self.settings.input_size or self.grid.size
-        height, width = rgb.shape[:2]
-        if max(height, width) <= side:
-            return rgb
-        scale = side / max(height, width)
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
-
-    def _tensor(self, content: RgbImage) -> "torch.Tensor":
-        """(3, H, W) float32: normalised, then padded right and below with 0, which is the mean colour."""
-        import torch
-
-        # Mean and std are in the network's own channel order, so the channels are turned first.
-        channels = content[:, :, ::-1] if self.is_bgr else content
-        values = (channels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        tensor = torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)
-        if self.settings.pad == "none":
-            return tensor
-        side = self.settings.input_size or self.grid.size
-        return torch.nn.functional.pad(tensor, (0, side - tensor.shape[2], 0, side - tensor.shape[1]))
-
-    def _label_map(self, logits: "torch.Tensor", shape: tuple[int, int]) -> LabelMap:
-        import torch
-
-        if tuple(logits.shape[1:]) != shape:
-            resized = torch.nn.functional.interpolate(
-                logits[None], size=shape, mode="bilinear", align_corners=False
-            )
-            logits = resized[0]
-        # max().indices: on CPU several times faster than argmax over the channels of NCHW.
-        chosen: LabelMap = self.table[logits.max(0).indices.numpy()]
-        return chosen
+    return f"{name}-{model_class.fingerprint(name, settings, labels, grid)}"
 
 
 def missing_file(model: str, path: Path, wanted: str) -> ModelError:
     """The error for a checkpoint, configuration or folder that is not there."""
     return ModelError(f'model "{model}": there is no {path}; wanted {wanted}')
-
-
-def load_safetensors(model: str, module: Any, path: Path) -> None:
-    """Loads every weight of `module` from a safetensors file; raises ModelError naming what does not fit."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in load_file(path).items()
-        }
-        module.load_state_dict(weights, strict=True)
-    except (SafetensorError, RuntimeError, OSError) as error:
-        raise ModelError(f'model "{model}": cannot load {path}: {str(error)[:600]}') from error

@@ -1,6 +1,7 @@
 """Which kinds of model there are, where their code lies and what they need."""
 
 import importlib
+from pathlib import Path
 
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelSet
@@ -11,8 +12,13 @@ from mad_backend.settings import ModelSettings
 KINDS: dict[str, tuple[str, str]] = {
     "hf": ("mad_backend.models.hf_model:HfModel", "hf"),
     "mmseg": ("mad_backend.models.mmseg_model:MmsegModel", "mmseg"),
-    "folder": ("mad_backend.models.folder_model:FolderModel", ""),
+    "torchvision": ("mad_backend.models.torchvision_model:TorchvisionModel", "torchvision"),
+    "smp": ("mad_backend.models.smp_model:SmpModel", "smp"),
+    "torchscript": ("mad_backend.models.torchscript_model:TorchscriptModel", "torchscript"),
+    "onnx": ("mad_backend.models.onnx_model:OnnxModel", "onnx"),
     "tflite": ("mad_backend.models.tflite_model:TfliteModel", "tflite"),
+    "folder": ("mad_backend.models.folder_model:FolderModel", ""),
+    "label_studio": ("mad_backend.models.label_studio_model:LabelStudioModel", ""),
 }
 """Kind -> (class, extra of this package that installs its runtime)."""
 
@@ -20,13 +26,19 @@ TRAINABLE = frozenset({"hf", "mmseg"})
 """Kinds that can be a target: fine-tuning needs their weights."""
 
 
-def load_model(name: str, settings: ModelSettings, labels: LabelSet, grid: Grid) -> SegmentationModel:
+def load_model(
+    name: str, settings: ModelSettings, labels: LabelSet, grid: Grid, device: str | None = None
+) -> SegmentationModel:
     """Loads a model of any kind. `kind: "their_package.module:TheirModel"` is the door for anything else.
 
-    Raises UnknownKindError, MissingRuntimeError or ModelError: three faults with three cures.
+    `device` stands in place of the settings' own where the kind has a choice. Raises UnknownKindError,
+    MissingRuntimeError or ModelError: three faults with three cures.
     """
     try:
-        return _model_class(name, settings)(name, settings, labels, grid)  # type: ignore[call-arg]
+        model_class = _model_class(name, settings)
+        if device and "device" not in model_class.unused:
+            settings = settings.model_copy(update={"device": device})
+        return model_class(name, settings, labels, grid)  # type: ignore[call-arg]
     except ModuleNotFoundError as error:
         extra = KINDS.get(settings.kind, ("", ""))[1]
         cure = f"pip install 'mad-segmentation[{extra}]'" if extra else f"install what {settings.kind} needs"
@@ -40,9 +52,8 @@ def stored_key(name: str, settings: ModelSettings, labels: LabelSet, grid: Grid)
     try:
         return model_key(name, _model_class(name, settings), settings, labels, grid)
     except OSError as error:
-        raise missing_file(
-            name, settings.path, f"what a model of kind {settings.kind} consists of"
-        ) from error
+        missing = Path(error.filename) if error.filename else settings.required_path
+        raise missing_file(name, missing, f"what a model of kind {settings.kind} consists of") from error
 
 
 def _model_class(name: str, settings: ModelSettings) -> type[SegmentationModel]:

@@ -3,18 +3,17 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelMap
-from mad_backend.core.records import Frame, ModelVersion, PoolImage, ProjectRole
+from mad_backend.core.records import ModelVersion, PoolImage, ProjectRole
 from mad_backend.errors import LabelFormatError, MadError, ModelError, PoolError, StoreError
 from mad_backend.label_studio.results import regions_of
 from mad_backend.models.base import SegmentationModel
-from mad_backend.pool.images import image_size, read_rgb
 from mad_backend.pool.predictions import PredictionPack, PredictionStore
+from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import list_images
 from mad_backend.settings import Settings, load_label_set
 from mad_backend.store.store import Store
@@ -56,6 +55,7 @@ class TargetService:
         self._labels = load_label_set(settings.label_set)
         self._grid = Grid(settings.grid.size, settings.grid.fit)
         self._predictions = PredictionStore((settings.cache or settings.workspace) / "predictions")
+        self._reader = PoolReader.of(settings.pool)
         self._pool = self._list_pool()
         self._served: _Served | None = None
         self._lock = Lock()
@@ -129,21 +129,18 @@ class TargetService:
 
     def _label_map(self, served: _Served, image: PoolImage) -> LabelMap:
         """At the image's own size: the map of the last scan, else a new one."""
-        path = Path(image.path)
         with self._lock:
             # The pack of a version that was replaced meanwhile is closed; its model gives the same map.
             is_stored = served is self._served and image.image_id in served.pack
             stored = served.pack.read(image.image_id) if is_stored else None
         if stored is not None:
-            return self._grid.restore(stored, *image_size(path))
-        rgb = read_rgb(path)
-        height, width = rgb.shape[:2]
-        frame = Frame(image.image_id, self._grid.image(rgb), (height, width))
+            return self._grid.restore(stored, *self._reader.size(image))
+        frame = self._reader.frame(image, self._grid)
         with self._lock:
             (label_map,) = served.model.predict([frame])
         if label_map is None:
             raise ModelError(f'model "{served.model.name}" has no answer for image "{image.image_id}"')
-        return self._grid.restore(label_map, height, width)
+        return self._grid.restore(label_map, *frame.size)
 
     def _look_for(self, image_ids: Iterable[str]) -> None:
         """Lists the pool anew if one of these images was not there before."""
@@ -155,7 +152,8 @@ class TargetService:
             log.warning("the pool as it was at the last listing is used: %s", error)
 
     def _list_pool(self) -> dict[str, PoolImage]:
-        return {image.image_id: image for image in list_images(self._settings.pool)}
+        images = list_images(self._settings.pool, self._settings.mirrors)
+        return {image.image_id: image for image in images}
 
 
 def _attempted(task: object, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:

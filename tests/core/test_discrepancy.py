@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import jaccard_score
 
-from mad_backend.core.discrepancy import area_shares, discrepancy
+from mad_backend.core.discrepancy import discrepancy
 from mad_backend.core.labels import VOID, LabelMap
 from mad_backend.core.metrics import joint_histogram
-from mad_backend.core.records import Metric, Role
+from mad_backend.core.records import Metric
 
 CLASSES = 3
 MAPS = hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 2, VOID]))
@@ -47,18 +47,6 @@ def test_background_counts_as_a_class() -> None:
     assert between(target, np.array([[0, 2]], np.uint8), Metric.MIOU) == pytest.approx(1 - 1 / 3)
 
 
-def test_area_shares_are_of_all_pixels_void_included() -> None:
-    target = np.array([[1, VOID], [1, 0]], np.uint8)
-    competitor = np.array([[2, 2], [2, 1]], np.uint8)
-    joint = joint_histogram(target, competitor, CLASSES)
-    assert area_shares(joint, Role.TARGET).tolist() == [0.25, 0.5, 0.0]
-    assert area_shares(joint, Role.COMPETITOR).tolist() == [0.0, 0.25, 0.75]
-
-
-def test_area_shares_of_an_empty_image_are_zero() -> None:
-    assert area_shares(np.zeros((4, 4), np.int64), Role.TARGET).tolist() == [0, 0, 0]
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_discrepancy_agrees_with_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -89,10 +77,3 @@ def test_pixel_agreement_grows_with_every_pixel_that_differs() -> None:
         for n in range(7)
     ]
     assert all(a < b for a, b in pairwise(rising))
-
-
-@given(MAPS, MAPS)
-def test_area_shares_add_up_to_what_is_not_void(one: LabelMap, two: LabelMap) -> None:
-    joint = joint_histogram(one, two, CLASSES)
-    assert area_shares(joint, Role.TARGET).sum() == pytest.approx((one != VOID).mean())
-    assert area_shares(joint, Role.COMPETITOR).sum() == pytest.approx((two != VOID).mean())

@@ -69,3 +69,29 @@ def test_a_mapping_to_a_class_that_does_not_exist_names_the_model_class() -> Non
 def test_a_mapping_of_a_class_that_the_model_does_not_have_is_named() -> None:
     with pytest.raises(ModelError, match=r'model "m" has no class \[\'pumma\'\].*it has: puma'):
         class_table("m", ["puma"], PETS, {"pumma": "cat"})
+
+
+def test_several_classes_of_a_model_may_go_to_one() -> None:
+    table = class_table("m", ["puma", "cat", "wolf"], PETS, {"puma": "cat", "wolf": "dog"})
+    assert table[:3].tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("rest", "meant"), [("background", 0), ("dog", 2), ("ignore", VOID)])
+def test_a_star_maps_what_is_neither_named_nor_in_the_label_set(rest: str, meant: int) -> None:
+    table = class_table("m", ["cat", "puma", "tree", "hen"], PETS, {"puma": "dog", "*": rest})
+    assert table[:4].tolist() == [1, 2, meant, meant]
+
+
+def test_a_star_to_no_class_of_the_label_set_is_refused() -> None:
+    with pytest.raises(ModelError, match=r'maps "\*" to "lion"; wanted one of background, cat, dog, ignore'):
+        class_table("m", ["cat"], PETS, {"*": "lion"})
+
+
+@pytest.mark.parametrize("count", [3, 255, 256, 257, 1000])
+def test_the_table_has_an_entry_for_every_own_class_and_every_byte_and_ends_with_void(count: int) -> None:
+    names = [f"class {n}" for n in range(count)]
+    table = class_table("m", names, PETS, {"*": "cat"})
+    assert table.dtype == np.uint8
+    assert (table[:count] == 1).all()
+    assert len(table) >= max(256, count + 1)
+    assert (table[count:] == VOID).all()

@@ -18,7 +18,6 @@ from mad_backend.core.metrics import (
     joint_histogram,
     mean_iou,
     pixel_accuracy,
-    without_void,
 )
 
 CLASSES = 4
@@ -111,17 +110,17 @@ def test_joint_histogram_counts_every_pixel_once_and_turns_with_the_roles(
 def test_mean_iou_is_in_range_symmetric_and_blind_to_the_names_of_classes(
     one: LabelMap, two: LabelMap, names: list[int]
 ) -> None:
-    value = mean_iou(without_void(joint_histogram(one, two, CLASSES)))
+    value = mean_iou(joint_histogram(one, two, CLASSES)[:-1, :-1])
     renamed = np.arange(256, dtype=np.uint8)
     renamed[:CLASSES] = names
-    again = mean_iou(without_void(joint_histogram(renamed[two], renamed[one], CLASSES)))
+    again = mean_iou(joint_histogram(renamed[two], renamed[one], CLASSES)[:-1, :-1])
     assert value == pytest.approx(again, nan_ok=True)
     assert math.isnan(value) or 0 <= value <= 1
 
 
 @given(label_maps())
 def test_a_map_agrees_with_itself(one: LabelMap) -> None:
-    matrix = without_void(joint_histogram(one, one, CLASSES))
+    matrix = joint_histogram(one, one, CLASSES)[:-1, :-1]
     if matrix.any():
         assert mean_iou(matrix) == 1.0
         assert pixel_accuracy(matrix) == 1.0

@@ -1,4 +1,4 @@
-"""Small random networks as files, and the real TFLite file where the data is there."""
+"""Small random networks as files, one fixture for each kind, and the real data where it is there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,18 @@ from PIL import Image
 
 from mad_backend.core.labels import LabelClass, LabelSet
 from mad_backend.core.records import Frame
+from mad_backend.models.torchvision_operators import define_missing_operators
 from mad_backend.settings import ModelSettings
+from tests.models.ml_backend import MlBackend, running
+from tests.models.small_files import (
+    MEAN,
+    STD,
+    new_mixer,
+    write_onnx,
+    write_own_model,
+    write_tflite,
+    write_torchscript,
+)
 
 CLASSES = ("background", "cat", "dog")
 MMSEG_CONFIG = """
@@ -58,6 +69,7 @@ def frames() -> list[Frame]:
 
 @pytest.fixture(scope="session")
 def hf_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    define_missing_operators()
     import torch
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
@@ -93,14 +105,84 @@ def mmseg_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
 
 
 @pytest.fixture(scope="session")
+def torchvision_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    define_missing_operators()
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+    torch.manual_seed(0)
+    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
+    for layer in (network.classifier.low_classifier, network.classifier.high_classifier):
+        torch.nn.init.zeros_(layer.bias)  # at random it outweighs what such a network sees
+    path = tmp_path_factory.mktemp("torchvision") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    return ModelSettings(kind="torchvision", architecture="lraspp_mobilenet_v3_large", path=path)
+
+
+@pytest.fixture(scope="session")
+def smp_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    define_missing_operators()
+    import segmentation_models_pytorch as smp
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = smp.Linknet("tu-lcnet_035", encoder_weights=None, classes=3)
+    path = tmp_path_factory.mktemp("smp") / "model.safetensors"
+    save_file(network.state_dict(), path)
+    return ModelSettings(kind="smp", architecture="Linknet", encoder="tu-lcnet_035", path=path)
+
+
+@pytest.fixture(scope="session")
+def torchscript_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    path = write_torchscript(tmp_path_factory.mktemp("torchscript") / "model.pt", new_mixer())
+    return ModelSettings(kind="torchscript", path=path, mean=MEAN, std=STD)
+
+
+@pytest.fixture(scope="session")
+def onnx_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    path = write_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx")
+    return ModelSettings(kind="onnx", path=path, mean=MEAN, std=STD)
+
+
+@pytest.fixture(scope="session")
+def tflite_settings(tmp_path_factory: pytest.TempPathFactory) -> ModelSettings:
+    path = write_tflite(tmp_path_factory.mktemp("tflite") / "model.tflite")
+    return ModelSettings(kind="tflite", path=path, own_classes=CLASSES, mean=MEAN, std=STD)
+
+
+@pytest.fixture(scope="session")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelSettings]:
+    """A kind of somebody's own, in a module that is found by its name."""
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield ModelSettings(kind="their_brightness:Brightness", path=write_own_model(folder))
+
+
+@pytest.fixture(scope="session")
 def folder_settings(tmp_path_factory: pytest.TempPathFactory, frames: list[Frame]) -> ModelSettings:
     root = tmp_path_factory.mktemp("maps")
     (root / "s").mkdir()
     rng = np.random.default_rng(1)
-    for frame in frames:
+    for n, frame in enumerate(frames):
         ids = rng.integers(0, 3, frame.size, np.uint8)
-        Image.fromarray(ids).save(root / f"{frame.image_id}.png")
+        path = root / frame.image_id
+        match n:
+            case 1:
+                np.save(path.with_suffix(".npy"), ids.astype(np.int64))
+            case 2:
+                np.savez_compressed(path.with_suffix(".npz"), ids)
+            case _:
+                Image.fromarray(ids).save(path.with_suffix(".png"))
     return ModelSettings(kind="folder", path=root)
+
+
+@pytest.fixture(scope="session")
+def label_studio_settings() -> Iterator[ModelSettings]:
+    with running(MlBackend()) as backend:
+        yield ModelSettings(kind="label_studio", url=backend.url)
 
 
 @pytest.fixture(scope="session")
@@ -110,13 +192,3 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the data folder {folder}")
     return folder
-
-
-@pytest.fixture(scope="session")
-def tflite_settings(shared_data: Path) -> ModelSettings:
-    folder = shared_data / "models" / "tflite"
-    lines = (folder / "voc_classes.txt").read_text().splitlines()
-    own = tuple(line.split(maxsplit=1)[1] for line in lines if line)
-    mapping = dict.fromkeys(own, "ignore") | {name: name for name in CLASSES if name in own}
-    path = folder / "deeplabv3_mnv2_dm05_pascal_quant.tflite"
-    return ModelSettings(kind="tflite", path=path, own_classes=own, classes=mapping)

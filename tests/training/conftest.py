@@ -15,6 +15,9 @@ from PIL import Image
 with warnings.catch_warnings():
     # torch, mmengine and mmseg warn about each other when they are first imported.
     warnings.simplefilter("ignore")
+    from mad_backend.models.torchvision_operators import define_missing_operators
+
+    define_missing_operators()
     from mmseg.utils import register_all_modules
 
     from training.rounds import RoundRunner
@@ -108,7 +111,7 @@ def settings_of(data: Path, workspace: Path) -> dict[str, Any]:
                 "kind": "mmseg",
                 "config": str(models / "target.py"),
                 "path": str(weights),
-                "pad": "none",
+                "fit": "keep",
             },
             "competing": {
                 "shifted": {"kind": "folder", "path": str(models / "shifted")},

@@ -46,7 +46,7 @@ def error_line(answer: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_the_commands_are_those_of_the_manual() -> None:
-    wanted = "cancel demo experiment new-round pause promote report resume retry schedule serve status tick"
+    wanted = "cancel demo experiment new-round pause promote report resume retry scan schedule select serve status tick"
     assert set(wanted.split()) <= set(COMMANDS)
     assert "step" not in COMMANDS
 

@@ -11,10 +11,10 @@ from mad_backend.core.grid import Grid
 from mad_backend.core.labels import VOID, LabelSet
 from mad_backend.errors import TrainingError
 from mad_backend.models.mmseg_model import MmsegModel
-from mad_backend.settings import ModelSettings, load_label_set
+from mad_backend.settings import ModelSettings, TrainingSettings, load_label_set
 from tests.training.conftest import CONFIGS, samples_of
 from training.dataset import ReplaySampler, SampleDataset
-from training.trainable import own_ids
+from training.trainable import build_transforms, own_ids
 
 GRID = Grid(64)
 
@@ -59,7 +59,7 @@ def test_samples_are_on_the_grid_in_the_network_s_own_ids(scenes: Path, labels: 
     weights = CONFIGS / "mmseg" / "weights" / "scenes_fastscnn.safetensors"
     turned = tuple(reversed(labels.names))
     settings = ModelSettings(
-        kind="mmseg", path=weights, config=scenes / "models" / "target.py", pad="none", own_classes=turned
+        kind="mmseg", path=weights, config=scenes / "models" / "target.py", fit="keep", own_classes=turned
     )
     model = MmsegModel("target", settings, labels, GRID)
     table = own_ids(model)
@@ -83,3 +83,24 @@ def test_a_mask_of_another_size_than_its_image_is_named(scenes: Path, tmp_path: 
     )
     with pytest.raises(TrainingError, match=r"small\.png is 20 x 10 pixels, its image .* 256 x 192"):
         dataset[0]
+
+
+def test_a_target_that_sees_stretched_images_is_trained_on_such(scenes: Path, labels: LabelSet) -> None:
+    weights = CONFIGS / "mmseg" / "weights" / "scenes_fastscnn.safetensors"
+    config = CONFIGS / "mmseg" / "scenes_fastscnn.py"
+    settings = ModelSettings(kind="mmseg", path=weights, config=config, fit="stretch", input_size=(40, 72))
+    model = MmsegModel("target", settings, labels, GRID)
+    model.config.pop("train_pipeline", None)
+    samples = samples_of(scenes / "s0", "masks", 2)
+    for item in SampleDataset(samples, GRID, own_ids(model), build_transforms(model, TrainingSettings())):
+        assert item["inputs"].shape == (3, 40, 72)
+        assert item["data_samples"].gt_sem_seg.data.shape == (1, 40, 72)
+
+
+def test_more_outputs_than_a_byte_counts_cannot_be_trained(scenes: Path, labels: LabelSet) -> None:
+    weights = CONFIGS / "mmseg" / "weights" / "scenes_fastscnn.safetensors"
+    settings = ModelSettings(kind="mmseg", path=weights, config=scenes / "models" / "target.py")
+    model = MmsegModel("target", settings, labels, GRID)
+    model.own_classes = tuple(f"class {n}" for n in range(256))
+    with pytest.raises(TrainingError, match="has 256 outputs; at most 255 can be trained"):
+        own_ids(model)

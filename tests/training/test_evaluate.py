@@ -85,7 +85,7 @@ def test_paper_mode_uses_all_of_t0_for_both(make_project: MakeProject) -> None:
 
 def test_measure_gives_the_number_that_evaluation_records(finished: Project) -> None:
     model = finished.target(finished.store.versions.get("scenes@1"))
-    measured = measure_on(finished.t0_report, finished.grid, CLASSES)(model)
+    measured = measure_on(finished.t0_report, finished.reader, finished.grid, CLASSES)(model)
     assert measured == pytest.approx(dataset_miou(read_matrices(row_of(finished, "scenes@1", "T(0)"))))
 
 
@@ -115,7 +115,9 @@ def test_no_answer_is_a_miss_on_every_pixel(
     first = np.asarray(small.resize((256, 192), Image.Resampling.NEAREST))
     wanted = naive_miou(naive_counts(truths[0], first) + naive_counts(truths[1], nothing))
     assert dataset_miou(matrices) == pytest.approx(wanted, abs=1e-12)
-    assert measure_on(image_set.items, project.grid, CLASSES)(model) == pytest.approx(wanted, abs=1e-12)
+    assert measure_on(image_set.items, project.reader, project.grid, CLASSES)(model) == pytest.approx(
+        wanted, abs=1e-12
+    )
 
 
 def test_what_was_measured_is_not_measured_again(

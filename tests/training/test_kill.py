@@ -126,7 +126,7 @@ def test_a_round_killed_in_scoring_push_pull_and_training_ends_as_an_undisturbed
     store, root = killed.store, killed.settings.workspace
 
     packs = root / "predictions"
-    driver.kill_when(lambda: any(p.stat().st_size for p in packs.glob("*.pack")))
+    driver.kill_when(lambda: any(p.stat().st_size for p in packs.rglob("*.pack")))
     assert driver.state() is RoundState.PREDICTING
 
     driver.kill_when(lambda: store.rounds.get(1).note.startswith("sending M"))

@@ -161,7 +161,7 @@ def test_a_failing_step_is_recorded_with_its_error_and_retry_goes_on(make_projec
     assert found.state is RoundState.FAILED
     assert found.came_from is RoundState.PREDICTING
     assert found.error == (
-        f'model "shifted": there is no {weights}; wanted a folder of label maps named "<image id>.png"'
+        f'model "shifted": there is no {weights}; wanted a folder of label maps named "<image id>.png", .npy or .npz'
     )
     assert not runner(project).tick(), "a failed round is left alone"
     answer = CliRunner().invoke(app, ["retry", "1", "--config", str(project.config)])

@@ -15,7 +15,10 @@ RATERS = ("ann", "bob", "cat")
 
 @pytest.fixture(scope="module")
 def truths(finished: Project) -> dict[str, LabelMap]:
-    return {i.image.image_id: read_label_map(i.mask) for i in list_labelled(finished.settings.pool)}
+    return {
+        i.image.image_id: read_label_map(i.mask)
+        for i in list_labelled(finished.settings.pool, finished.settings.mirrors)
+    }
 
 
 def spoilt(truth: LabelMap, share: float) -> LabelMap:

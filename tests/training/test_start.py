@@ -132,3 +132,20 @@ def test_only_one_round_at_a_time(make_project: MakeProject) -> None:
         start_round(project, None)
     assert str(caught.value) == "round 1 is created; finish it first, or end it with `mad cancel 1`"
     assert len(project.store.rounds.all()) == 1
+
+
+def test_a_pool_at_label_studio_is_fetched_before_the_round_starts(
+    make_project: MakeProject, scenes: Path, label_studio: RunningLabelStudio
+) -> None:
+    client = label_studio.admin
+    theirs = client.create_project(title="theirs", label_config='<View><Image name="i" value="$i"/></View>')
+    photos = sorted((scenes / "pool" / "images").iterdir())[:2]
+    client.upload(theirs.project_id, {photo.name: photo.read_bytes() for photo in photos})
+    client.import_tasks(
+        theirs.project_id, [{"data": {"i": at}} for at in client.uploads(theirs.project_id).values()]
+    )
+    project = make_project(pool=[{"name": "theirs", "label_studio": {"project": theirs.project_id}}])
+    assert "was not fetched yet" in refused(project, PoolError)
+    start_round(project, client)
+    assert [project.reader.size(image) for image in project.pool.values()] == [(192, 256)] * 2
+    client.delete_project(theirs.project_id)

@@ -19,8 +19,9 @@ from PIL import Image
 
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import VOID, LabelSet
-from mad_backend.models.base import TorchModel
 from mad_backend.models.registry import load_model
+from mad_backend.models.torch_model import TorchModel
+from mad_backend.models.torchvision_operators import define_missing_operators
 from mad_backend.settings import ModelSettings, TrainingSettings, load_label_set
 from tests.training.conftest import CONFIGS, samples_of
 from training.dataset import SampleDataset
@@ -43,6 +44,7 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory, labels: LabelSet) -> Pat
     """A random MobileNetV2 with a DeepLab head, as narrow as the class allows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        define_missing_operators()
         from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
     torch.manual_seed(0)
     names = dict(enumerate(labels.names))
@@ -62,11 +64,11 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory, labels: LabelSet) -> Pat
 
 def model_of(kind: str, scenes: Path, hf_folder: Path, labels: LabelSet) -> TorchModel:
     if kind == "hf":
-        settings = ModelSettings(kind="hf", path=hf_folder, pad="none")
+        settings = ModelSettings(kind="hf", path=hf_folder, fit="keep")
     else:
         weights = CONFIGS / "mmseg" / "weights" / "scenes_fastscnn.safetensors"
         settings = ModelSettings(
-            kind="mmseg", path=weights, config=scenes / "models" / "target.py", pad="none"
+            kind="mmseg", path=weights, config=scenes / "models" / "target.py", fit="keep"
         )
     model = load_model("target", settings, labels, GRID)
     assert isinstance(model, TorchModel)
@@ -96,7 +98,7 @@ def make_plan(scenes: Path, finished: Project) -> MakePlan:
             GRID,
             TrainingSettings.model_validate(fields),
             7,
-            measure_on(finished.t0_dev, GRID, 8),
+            measure_on(finished.t0_dev, finished.reader, GRID, 8),
             lambda epoch, done, total: None,
         )
 
@@ -177,7 +179,8 @@ config, scenes, folder = map(Path, sys.argv[1:])
 project = Project.open(config)
 settings = TrainingSettings(learning_rates=(1e-3,), epochs=3, batch_size=2)
 plan = RunPlan(samples_of(scenes / "pool", "hidden_masks", 4), samples_of(scenes / "s0", "masks", 6), GRID,
-    settings, 7, measure_on(project.t0_dev, GRID, 8), lambda epoch, done, total: print(done, flush=True))
+    settings, 7, measure_on(project.t0_dev, project.reader, GRID, 8),
+    lambda epoch, done, total: print(done, flush=True))
 train(project.target(project.store.versions.get("scenes@0")), 1e-3, plan, folder)
 """
 

@@ -1,0 +1,72 @@
+"""Polygons and rectangles of Label Studio, whose numbers are percent of the image, as masks."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mad_backend.core.labels import Mask
+from mad_backend.errors import LabelFormatError
+from mad_backend.label_studio.results import Region, field_of
+
+_FARTHEST: Final = 1e6
+"""Percent: a shape may reach out of its image, but numbers beyond this are damage."""
+
+
+def polygon(value: Region, height: int, width: int) -> Mask:
+    """(height, width) bool mask of `value["points"]`, [[x, y], ...]; the last point is joined to the first.
+
+    Raises LabelFormatError when there are not at least three points of two numbers each.
+    """
+    points = field_of(value, "points")
+    if not (isinstance(points, list) and len(points) >= 3):
+        raise LabelFormatError(f"polygon: wanted three points or more, came {str(points)[:40]!r}")
+    numbers = [_numbers(point) for point in points]
+    return _fill(np.array(numbers) * (width / 100, height / 100), height, width)
+
+
+def rectangle(value: Region, height: int, width: int) -> Mask:
+    """(height, width) bool mask of `value`'s x, y, width, height, turned clockwise about (x, y) by `rotation` degrees.
+
+    Raises LabelFormatError when one of them is no number.
+    """
+    x, y, w, h = _numbers([field_of(value, key) for key in ("x", "y", "width", "height")], 4)
+    (degrees,) = _numbers([field_of(value, "rotation") or 0], 1)
+    # Turned in pixels, not in percent: the sides of the image may differ.
+    x, w, y, h = x * width / 100, w * width / 100, y * height / 100, h * height / 100
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)]
+    turned = [(x + dx * cosine - dy * sine, y + dx * sine + dy * cosine) for dx, dy in corners]
+    return _fill(np.array(turned), height, width)
+
+
+def _fill(points: NDArray[np.float64], height: int, width: int) -> Mask:
+    """Even-odd fill of (n, 2) points (x, y) in pixels: a pixel is in if its centre is.
+
+    Pillow's `ImageDraw` cuts points to whole pixels and paints the outline too, which makes every region a pixel
+    larger; here neighbours that share an edge share no pixel.
+    """
+    crossings = np.zeros((height, width + 1), np.uint8)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        low, high = min(y0, y1), max(y0, y1)
+        first, last = np.clip(np.ceil((low - 0.5, high - 0.5)), 0, height).astype(int)
+        if first == last:
+            continue
+        rows = np.arange(first, last)
+        x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+        columns = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
+        crossings[rows, columns] ^= 1
+    filled: Mask = np.bitwise_xor.accumulate(crossings, axis=1)[:, :width].astype(np.bool_)
+    return filled
+
+
+def _numbers(values: object, wanted: int = 2) -> Sequence[float]:
+    if (
+        isinstance(values, list)
+        and len(values) == wanted
+        and all(isinstance(v, int | float) and abs(v) <= _FARTHEST for v in values)
+    ):
+        return [float(v) for v in values]
+    raise LabelFormatError(f"shape: wanted {wanted} numbers (percent), came {str(values)[:60]!r}")

@@ -1,0 +1,122 @@
+"""The scan of a project's pool, for a round and by hand: `mad scan`."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from mad_backend.core.records import ModelVersion
+from mad_backend.engines.base import ModelRecipe
+from mad_backend.engines.factory import open_engine
+from mad_backend.scan import ScanReport, ScanStatus, ScanStores, scan
+from mad_backend.targets import target_settings
+from training.project import Project
+
+LINE_EVERY_S = 10.0
+"""How often a terminal-less scan says how far it is."""
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model's name and the key of its label maps, known without loading it."""
+
+    name: str
+    key: str
+
+
+def scan_pool(
+    project: Project, target: ModelVersion, progress: Callable[[ScanStatus], None] = lambda _status: None
+) -> ScanReport:
+    """Brings label maps and scores of every model on the pool up to date; only what is missing is done.
+
+    Loads no model when nothing is missing. Raises PoolError, ModelError, MissingRuntimeError, ScanError or StoreError.
+    """
+    settings = project.settings
+    recipes = [
+        ModelRecipe(name, model, project.labels, project.grid)
+        for name, model in sorted(settings.models.competing.items())
+    ]
+    recipes.append(
+        ModelRecipe(target.version, target_settings(target, settings), project.labels, project.grid)
+    )
+    return scan(
+        project.reader.with_etags(list(project.pool.values())),
+        StoredModel(target.version, project.target_key(target)),
+        [StoredModel(name, key) for name, key in project.competitor_keys().items()],
+        ScanStores(project.predictions, project.scores, project.open_ledger()),
+        lambda: open_engine(settings.scan, recipes, project.reader.read),
+        len(project.labels),
+        settings.scan.chunk,
+        progress,
+    )
+
+
+def describe(status: ScanStatus) -> str:
+    """Speed, share of time in the models and time left, in one line."""
+    left = status.seconds_left
+    if left is None:
+        return "loading models"
+    return (
+        f"{status.images_per_s:.1f} images/s, {min(status.model_share, 1):.0%} of the time in the models, "
+        f"{_duration(left)} left"
+    )
+
+
+class ScanDisplay(AbstractContextManager["ScanDisplay"]):
+    """A bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("scan"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("loading models", total=None)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, status: ScanStatus) -> None:
+        self._bar.update(self._task, description=describe(status), completed=status.done, total=status.total)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._last >= LINE_EVERY_S:
+            self._last = now
+            self._console.print(f"scan: {status.done} of {status.total} images, {describe(status)}")
+
+
+def tell(report: ScanReport, console: Console, seconds: float) -> None:
+    """What was added, and by name what failed."""
+    added = sum(report.added.values())
+    console.print(
+        f"{report.images} images: {added} new label maps of {len(report.added)} models, {report.scored} new scores, "
+        f"in {_duration(seconds)}"
+    )
+    if report.unreadable:
+        console.print(f"{len(report.unreadable)} images cannot be read and are left out:")
+        for image_id, reason in list(report.unreadable.items())[:10]:
+            console.print(f"  {image_id}: {reason}", markup=False)
+    for name, image_ids in report.unanswered.items():
+        console.print(f"{name} has no answer for {len(image_ids)} images, e.g. {image_ids[0]}", markup=False)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
