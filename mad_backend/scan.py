@@ -52,7 +52,10 @@ class ScanStores:
 
 @dataclass
 class ScanStatus:
-    """How far a scan is; `predicted` counts images that a model was asked about, `model_s` the seconds in models."""
+    """How far a scan is; `predicted` counts images that a model was asked about.
+
+    `model_s` are the seconds in models, of the average replica where there are several.
+    """
 
     total: int
     done: int = 0
@@ -67,7 +70,7 @@ class ScanStatus:
 
     @property
     def model_share(self) -> float:
-        """Share of the time so far in which a model was at work, 0..1 per device."""
+        """Share of the time so far in which a model was at work."""
         return self.model_s / max(time.perf_counter() - self.began, 1e-9)
 
     @property
@@ -178,7 +181,9 @@ def _predicted_blocks(
     """Writes what is missing; yields each block of images once all its maps are there."""
     tasks = _tasks(images, packs, ledger, chunk)
     status = ScanStatus(len(images), to_predict=sum(len(t.images) for t in tasks))
+    progress(status)
     with open_engine() if tasks else nullcontext() as engine:
+        status.began = time.perf_counter()  # loading models says nothing about the speed to come
         results = engine.run(tasks) if engine else iter(())
         result = next(results, None)
         for start in range(0, len(images), block):
@@ -188,7 +193,7 @@ def _predicted_blocks(
                 _write(result, models, packs, report)
                 seen += result.seen
                 status.predicted += result.images
-                status.model_s += result.model_s
+                status.model_s += result.model_s / (engine.replicas if engine else 1)
                 status.done = min((result.number + 1) * chunk, len(images))
                 progress(status)
                 result = next(results, None)

@@ -73,6 +73,11 @@ class ModelRecipe:
 class Engine(ABC):
     """Does the tasks of a scan; a context manager, so that processes and models are let go."""
 
+    @property
+    def replicas(self) -> int:
+        """How many sets of models are at work."""
+        return 1
+
     @abstractmethod
     def run(self, tasks: Iterable[ChunkTask]) -> Iterator[ChunkResult]:
         """Results in the order of the tasks; what a model raises comes in its turn, after the results before it.

@@ -41,6 +41,10 @@ class DeviceEngine(Engine):
         threads = decode_threads or default_decode_threads(len(devices))
         self._devices = [_Device(context, tuple(recipes), name, read, threads) for name in devices]
 
+    @property
+    def replicas(self) -> int:
+        return len(self._devices)
+
     def run(self, tasks: Iterable[ChunkTask]) -> Iterator[ChunkResult]:
         def numbered() -> Iterator[tuple[int, ChunkTask]]:
             yield from enumerate(tasks)

@@ -90,6 +90,10 @@ class RayEngine(Engine):
             self.close()
             raise
 
+    @property
+    def replicas(self) -> int:
+        return max(1, len(self._actors))
+
     def run(self, tasks: Iterable[ChunkTask]) -> Iterator[ChunkResult]:
         yield from in_order(tasks, self._submit, self._result_of, QUEUED * self._number)
 

@@ -47,7 +47,7 @@ class SegmentationModel(ABC):
         """One (h, w) uint8 map per frame, of the frame's own shape; None where the model has no answer."""
 
     def close(self) -> None:  # noqa: B027 - most models have nothing to let go of
-        """Ends what the model keeps open beside memory."""
+        """Ends what the model keeps open beside memory; it may be asked again afterwards."""
 
     @classmethod
     @abstractmethod
