@@ -133,7 +133,7 @@ def _rewrite_mmseg_head(head: Any) -> None:
 def _fused(
     convolutions: Sequence[Convolution], stages: "Sequence[torch.Tensor]", *, align_corners: bool = False
 ) -> "torch.Tensor":
-    """(n, C, h, w) of the first stage's size: what the convolutions make of all stages, upsampled, summed, rectified."""
+    """(n, C, h, w) of the first stage's size: each stage's convolution, upsampled; their sum, rectified."""
     from torch.nn.functional import interpolate
 
     total, *others = (convolution(stage) for convolution, stage in zip(convolutions, stages, strict=True))

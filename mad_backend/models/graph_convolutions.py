@@ -17,9 +17,9 @@ PLAIN: Activation = ("none", [], "")
 class Convolution:
     """A 2-D convolution with its activation, as the `forward` of a torch module in evaluation.
 
-    `weight` (outputs, inputs / groups, rows, columns) and `bias` have batch norm in them already. On a CPU with oneDNN
-    the activation is part of the kernel, and weights are packed for the shape of the last input; elsewhere `activation`
-    must be plain.
+    `weight` (outputs, inputs / groups, rows, columns) and `bias` have batch norm in them already; they follow the
+    precision of the input. On a CPU with oneDNN the activation is part of the kernel, and weights are packed for the
+    shape of the last input; elsewhere `activation` must be plain.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Convolution:
 
         self.stride, self.dilation, self.groups = list(of.stride), list(of.dilation), of.groups
         self.padding = list(of.padding)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
         self.bias = bias
         self.activation = activation
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
         self.is_packable = can_pack(weight)
         self.packed: tuple[torch.Size, torch.Tensor] | None = None
 
@@ -39,6 +39,9 @@ class Convolution:
         """(n, outputs, h', w') of (n, inputs, h, w); `padding` instead of the module's own."""
         import torch
 
+        if self.weight.dtype != x.dtype:
+            self.weight = self.weight.to(x.dtype)
+            self.bias = None if self.bias is None else self.bias.to(x.dtype)
         padding = self.padding if padding is None else padding
         geometry = padding, self.stride, self.dilation, self.groups
         if not self.is_packable:

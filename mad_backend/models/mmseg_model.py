@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from mad_backend.core.grid import Grid
@@ -51,6 +52,8 @@ class MmsegModel(TorchModel):
         self.check_outputs(int(module.out_channels))
         self.align_corners = bool(module.align_corners)
         self._is_plain = _is_plain(module)
+        self._is_random = _is_random(module)
+        self._drawing = Lock()
 
     @classmethod
     def files(cls, settings: ModelSettings) -> Iterable[Path]:
@@ -59,8 +62,11 @@ class MmsegModel(TorchModel):
     def run(self, module: Any, batch: "torch.Tensor") -> "torch.Tensor":
         import torch
 
-        # Some heads (SegNeXt's) start from random numbers; the same batch shall have the same maps.
-        with torch.random.fork_rng(devices=[batch.device] if batch.device.type == "cuda" else []):
+        if not self._is_random:
+            return self._logits(module, batch)
+        # The same image shall have the same map, whatever other threads do with PyTorch's one source of numbers.
+        devices = [batch.device] if batch.device.type == "cuda" else []
+        with self._drawing, torch.random.fork_rng(devices=devices):
             torch.manual_seed(0)
             return self._logits(module, batch)
 
@@ -79,6 +85,13 @@ class MmsegModel(TorchModel):
 
     def save(self, folder: Path) -> Path:
         return save_weights(self.module, folder)
+
+
+def _is_random(module: Any) -> bool:
+    """True for SegNeXt's heads, whose matrix decomposition starts from random numbers."""
+    from mmseg.models.decode_heads.ham_head import Matrix_Decomposition_2D_Base
+
+    return any(isinstance(part, Matrix_Decomposition_2D_Base) for part in module.modules())
 
 
 def _is_plain(module: Any) -> bool:

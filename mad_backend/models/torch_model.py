@@ -15,6 +15,7 @@ from mad_backend.models.base import SegmentationModel
 from mad_backend.models.canvas import Canvas, Channels, Size, size_of
 from mad_backend.models.choice import Place
 from mad_backend.models.graph import InferenceGraph
+from mad_backend.models.threads import side_by_side
 from mad_backend.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class TorchModel(SegmentationModel):
         self.align_corners = settings.align_corners
         self._device = chosen_device(name, settings)
         self.module = module.to(self._device).eval()
-        self._graph = InferenceGraph(name, self.module, self.run, self.canvas.size)
+        self._graph = InferenceGraph(name, self.module, self.run, self.canvas.size, settings.precision)
 
     @abstractmethod
     def run(self, module: Any, batch: "torch.Tensor") -> "torch.Tensor":
@@ -75,20 +76,30 @@ class TorchModel(SegmentationModel):
         return self._device if first is None else first.device
 
     def predict(self, frames: Sequence[Frame]) -> list[LabelMap | None]:
-        """As every model; raises ModelError when the network refuses its input or memory runs out."""
+        """As every model; raises ModelError when the network refuses its input or memory runs out.
+
+        A GPU takes batches, a CPU one image for each of its cores.
+        """
+        self.module.eval()
+        if self.device.type == "cpu":
+            alone = side_by_side(self._predict_batch, [[frame] for frame in frames])
+            return [label_map for (label_map,) in alone]
+        maps: list[LabelMap | None] = [None] * len(frames)
+        for indices in self.canvas.batches(frames, self.settings.batch_size):
+            batch = self._predict_batch([frames[i] for i in indices])
+            for i, label_map in zip(indices, batch, strict=True):
+                maps[i] = label_map
+        return maps
+
+    def _predict_batch(self, frames: Sequence[Frame]) -> list[LabelMap]:
         import torch
 
-        self.module.eval()
-        maps: list[LabelMap | None] = [None] * len(frames)
         with torch.inference_mode():
-            for indices in self.canvas.batches(frames, self.settings.batch_size):
-                contents = [self.canvas.content(frames[i].rgb) for i in indices]
-                logits = self._forward(self._batch(contents))
-                sizes = [size_of(frames[i].rgb) for i in indices]
-                chosen = self._choose(logits, [size_of(content) for content in contents], sizes)
-                for i, label_map in zip(indices, chosen, strict=True):
-                    maps[i] = label_map
-        return maps
+            contents = [self.canvas.content(frame.rgb) for frame in frames]
+            logits = self._forward(self._batch(contents))
+            return self._choose(
+                logits, [size_of(content) for content in contents], [size_of(frame.rgb) for frame in frames]
+            )
 
     def check_by_trial(self) -> None:
         """Shows the network one grey image; raises ModelError unless it answers one output per class."""
@@ -103,6 +114,8 @@ class TorchModel(SegmentationModel):
         import torch
 
         device = self.device
+        if device.type == "cpu":
+            return torch.from_numpy(self.canvas.normalised(contents, self.mean, self.std, is_bgr=self.is_bgr))
         pixels = torch.from_numpy(self.canvas.pixels(contents, (0, 0, 0)))
         if device.type == "cuda":
             pixels = pixels.pin_memory()
@@ -122,14 +135,8 @@ class TorchModel(SegmentationModel):
         """(n, C, h, w) float32 logits, C as many as own classes."""
         import torch
 
-        precision = self.settings.precision
-        half = torch.float16 if precision == "fp16" else torch.bfloat16
         try:
-            if precision == "fp32":
-                logits = self._graph(batch)
-            else:
-                with torch.autocast(batch.device.type, half):
-                    logits = self.logits(batch).float()
+            logits = self._graph(batch)
         except RuntimeError as error:
             raise ModelError(
                 f'model "{self.name}": its network fails on a batch of shape {tuple(batch.shape)}: '

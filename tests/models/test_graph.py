@@ -1,75 +1,17 @@
 """Networks made ready for inference give the same logits, and are run as they are where that cannot be."""
 
 import logging
-from pathlib import Path
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from mad_backend.models.graph import InferenceGraph
 from mad_backend.models.graph_convolutions import Convolution, can_pack
-from mad_backend.models.torchvision_operators import define_missing_operators
+from tests.models.graph_checks import SIZE, called, check, equal, images, rewritten, settled
 
-SIZE = (65, 65)
 needs_onednn = pytest.mark.skipif(not can_pack(torch.ones(1)), reason="this torch has no oneDNN")
-
-
-def called(module: Any, batch: Tensor) -> Tensor:
-    logits: Tensor = module(batch)
-    return logits
-
-
-def of_transformers(module: Any, batch: Tensor) -> Tensor:
-    logits: Tensor = module(pixel_values=batch).logits
-    return logits
-
-
-def of_mmseg(module: Any, batch: Tensor) -> Tensor:
-    logits: Tensor = module(batch, mode="tensor")
-    return logits
-
-
-def settled(module: nn.Module) -> nn.Module:
-    """In evaluation, with batch norms that have seen something."""
-    torch.manual_seed(0)
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.running_mean = torch.randn(child.num_features)
-            child.running_var = torch.rand(child.num_features) + 0.5
-            if child.affine:
-                nn.init.uniform_(child.weight, 0.5, 1.5)
-                nn.init.normal_(child.bias)
-    return module.eval()
-
-
-def images(*sizes: tuple[int, int]) -> list[Tensor]:
-    torch.manual_seed(1)
-    return [torch.randn(1, 3, *size) for size in sizes]
-
-
-def equal(found: Tensor, expected: Tensor) -> bool:
-    """But for rounding: other kernels add in another order."""
-    return float((found - expected).detach().abs().max()) <= 1e-4 * float(expected.detach().abs().max())
-
-
-def check(module: nn.Module, forward: Any = called, size: tuple[int, int] = SIZE) -> InferenceGraph:
-    graph = InferenceGraph("m", module, forward, size)
-    for image in images(size, (48, 80), (47, 61)):
-        with torch.inference_mode():
-            expected = forward(module, image)
-        found = graph(image)
-        assert found.shape == expected.shape
-        assert equal(found, expected)
-    assert graph.is_fused
-    return graph
-
-
-def rewritten(graph: InferenceGraph) -> list[nn.Module]:
-    return [module for module in graph._twin.modules() if "forward" in vars(module)]
 
 
 class Residual(nn.Module):
@@ -223,6 +165,28 @@ def test_an_image_has_the_same_logits_alone_in_a_batch_and_after_other_shapes() 
     assert torch.equal(other(one), together[:1])
 
 
+def test_threads_share_a_graph() -> None:
+    module = settled(Residual())
+    graph = InferenceGraph("m", module, called, SIZE)
+    batches = images(*[(33 + n % 3, 40) for n in range(12)])
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(graph, batches))
+    assert all(torch.equal(one, graph(batch)) for one, batch in zip(found, batches, strict=True))
+
+
+@pytest.mark.parametrize("module", [Residual(), Skip()], ids=["fused", "as it is"])
+def test_half_precision_is_near_and_leaves_the_weights_alone(module: nn.Module) -> None:
+    graph = InferenceGraph("m", settled(module), called, SIZE, "bf16")
+    for image in images(SIZE, (40, 50)):
+        found, expected = graph(image), module(image).detach()
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, expected)
+        assert float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert graph.is_fused is isinstance(module, Residual)
+
+
 def test_the_network_itself_stays_as_it_is_and_can_go_on_training() -> None:
     module = settled(Residual())
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -249,86 +213,3 @@ def test_torchvision_like_blocks_without_onednn_are_folded_only(monkeypatch: pyt
     kernels = [vars(module)["forward"] for module in rewritten(graph)]
     assert [k.packed for k in kernels if isinstance(k, Convolution)] == [None] * 3
     assert len(kernels) == 5  # three convolutions, two batch norms; activations stay
-
-
-class TestKnownBlocks:
-    @pytest.mark.parametrize("tf_padding", [True, False])
-    def test_mobilenet_of_transformers(self, tf_padding: bool) -> None:
-        define_missing_operators()
-        from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
-
-        config = MobileNetV2Config(
-            depth_multiplier=0.25, output_stride=16, tf_padding=tf_padding, num_labels=4
-        )
-        graph = check(settled(MobileNetV2ForSemanticSegmentation(config)), of_transformers)
-        assert len([m for m in rewritten(graph) if type(m) is nn.BatchNorm2d]) == 55
-
-    def test_segformer_of_transformers(self) -> None:
-        define_missing_operators()
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation
-
-        config = SegformerConfig(
-            depths=[1, 1, 1, 1],
-            hidden_sizes=[8, 8, 16, 24],
-            num_attention_heads=[1, 1, 2, 2],
-            decoder_hidden_size=16,
-            num_labels=4,
-        )
-        graph = check(settled(SegformerForSemanticSegmentation(config)), of_transformers)
-        assert graph._twin.decode_head in rewritten(graph)
-
-    def test_segformer_of_segmentation_models_pytorch(self) -> None:
-        define_missing_operators()
-        smp = pytest.importorskip("segmentation_models_pytorch")
-        network = smp.Segformer("mit_b0", encoder_weights=None, decoder_segmentation_channels=16, classes=4)
-        graph = InferenceGraph("m", settled(network), called, (64, 64))
-        for image in images((64, 64), (96, 32)):
-            assert equal(graph(image), network(image))
-        assert graph.is_fused
-        assert graph._twin.decoder in rewritten(graph)
-
-    def test_segformer_of_mmsegmentation(self) -> None:
-        from mad_backend.models.mmseg_model import build_segmentor, quietly
-
-        with quietly():
-            from mmengine.config import ConfigDict
-        backbone = {
-            "type": "MixVisionTransformer",
-            "embed_dims": 8,
-            "num_layers": [1, 1, 1, 1],
-            "num_heads": [1, 2, 4, 8],
-            "sr_ratios": [8, 4, 2, 1],
-        }
-        head = {
-            "type": "SegformerHead",
-            "in_channels": [8, 16, 32, 64],
-            "in_index": [0, 1, 2, 3],
-            "channels": 16,
-            "num_classes": 5,
-            "norm_cfg": {"type": "BN"},
-            "align_corners": False,
-        }
-        config = ConfigDict(model={"type": "EncoderDecoder", "backbone": backbone, "decode_head": head})
-        graph = check(settled(build_segmentor("m", config)), of_mmseg)
-        assert graph._twin.decode_head in rewritten(graph)
-        attentions = [m for m in graph._twin.modules() if type(m) is nn.MultiheadAttention]
-        assert len(attentions) == 4
-        assert set(attentions) <= set(rewritten(graph))
-
-
-@pytest.mark.parametrize("name", ["deeplabv3_mnv2_050", "deeplabv3_mnv2_100"])
-def test_label_maps_of_real_photos_are_the_same(shared_data: Path, name: str) -> None:
-    define_missing_operators()
-    from transformers import MobileNetV2ForSemanticSegmentation
-
-    module = MobileNetV2ForSemanticSegmentation.from_pretrained(
-        shared_data / "models" / "hf" / name, local_files_only=True
-    ).eval()
-    graph = InferenceGraph(name, module, of_transformers, (513, 513))
-    for path in sorted((shared_data / "voc" / "JPEGImages").iterdir())[:3]:
-        pixels = np.asarray(Image.open(path).convert("RGB"), np.float32)
-        image = torch.from_numpy(pixels / 127.5 - 1).permute(2, 0, 1)[None]
-        with torch.inference_mode():
-            expected = of_transformers(module, image).argmax(1)
-        assert float((graph(image).argmax(1) == expected).float().mean()) > 0.999
-    assert graph.is_fused
