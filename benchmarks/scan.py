@@ -43,7 +43,10 @@ def main() -> None:
     if not folder.is_dir():
         print_absent("scan", DATA)
         return
-    images = [PoolImage(f"voc/{p.stem}", str(p), etag_of(p)) for p in sorted(folder.glob("*.jpg"))[:PHOTOS]]
+    many = [
+        PoolImage(f"voc/{p.stem}", str(p), etag_of(p)) for p in sorted(folder.glob("*.jpg"))[: 3 * PHOTOS]
+    ]
+    images = many[:PHOTOS]
     models = [load_model(name, settings(name), LABELS, GRID) for name in NAMES]
     peers = [mmseg_peer(name) for name in NAMES]
     ours, theirs = in_turn(lambda: first_scan(images, models), lambda: peer_scan(images, peers))
@@ -58,7 +61,7 @@ def main() -> None:
     rescan(images, models)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    own_share(images, models)
+    own_share(many, models)  # more of them, since opening and closing stores is not the work of one image
     torch.set_num_threads(before)
 
 
