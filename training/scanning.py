@@ -90,7 +90,8 @@ class ScanDisplay(AbstractContextManager["ScanDisplay"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def show(self, status: ScanStatus) -> None:
         self._bar.update(self._task, description=describe(status), completed=status.done, total=status.total)
