@@ -120,28 +120,32 @@ def _put_varint(out, at, number):  # type: ignore[no-untyped-def]
     return at + 1
 
 
+@njit(cache=True, nogil=True, boundscheck=False, inline="always")
+def _take_varint(payload, at):  # type: ignore[no-untyped-def]
+    """(number, where the next one begins); (0, -1) when it does not end, or is larger than any map."""
+    number, shift = np.int64(0), np.int64(0)
+    while at < payload.size and shift <= 56:
+        byte = np.int64(payload[at])
+        at += 1
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return number, at
+    return np.int64(0), np.int64(-1)
+
+
 @njit(cache=True, nogil=True, boundscheck=False)
 def decode_runs(payload, runs, flat):  # type: ignore[no-untyped-def]
     """Fills `flat` (n,) uint8 from `runs` classes and as many varints; False when they do not give n pixels."""
-    at, place = runs, np.int64(0)
-    n, size = flat.size, payload.size
+    at, place = np.int64(runs), np.int64(0)
     for run in range(runs):
-        length, shift = np.int64(0), np.int64(0)
-        while True:
-            if at >= size or shift > 56:
-                return False
-            byte = np.int64(payload[at])
-            at += 1
-            length |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
+        length, at = _take_varint(payload, at)
         end = place + length
-        if end > n:
+        if at < 0 or end > flat.size:
             return False
         flat[place:end] = payload[run]
         place = end
-    return place == n and at == size
+    return place == flat.size and at == payload.size
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -151,38 +155,22 @@ def merge_runs(row_payload, row_runs, column_payload, column_runs, joint):  # ty
     Each payload is `runs` classes followed by as many varints, as `encode_runs` writes them.
     """
     void = joint.shape[0] - 1
-    row_at, column_at = row_runs, column_runs
+    row_at, column_at = np.int64(row_runs), np.int64(column_runs)
     row, column = 0, 0
     row_left, column_left = np.int64(0), np.int64(0)
     while True:
         if row_left == 0:
             if row == row_runs:
                 break
-            shift = 0
-            while True:
-                if row_at >= row_payload.size or shift > 56:
-                    return False
-                byte = np.int64(row_payload[row_at])
-                row_at += 1
-                row_left |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
+            row_left, row_at = _take_varint(row_payload, row_at)
             row += 1
         if column_left == 0:
             if column == column_runs:
                 return False
-            shift = 0
-            while True:
-                if column_at >= column_payload.size or shift > 56:
-                    return False
-                byte = np.int64(column_payload[column_at])
-                column_at += 1
-                column_left |= (byte & 127) << shift
-                shift += 7
-                if byte < 128:
-                    break
+            column_left, column_at = _take_varint(column_payload, column_at)
             column += 1
+        if row_at < 0 or column_at < 0:
+            return False
         step = min(row_left, column_left)
         joint[min(row_payload[row - 1], void), min(column_payload[column - 1], void)] += step
         row_left -= step
