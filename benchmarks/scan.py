@@ -25,7 +25,8 @@ from mad_backend.pool.predictions import PredictionStore
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.scores import ScoreStore
 from mad_backend.scan import ScanStores, scan
-from mad_backend.settings import ModelSettings, load_label_set
+from mad_backend.settings import ModelSettings
+from mad_backend.settings_file import load_label_set
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = ("segformer", "fpn", "fastscnn")

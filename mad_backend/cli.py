@@ -11,7 +11,8 @@ from rich.table import Table
 
 from mad_backend.core.rounds import NEXT, Round, RoundState
 from mad_backend.errors import SettingsError
-from mad_backend.settings import Secrets, load_settings
+from mad_backend.settings import Secrets
+from mad_backend.settings_file import load_settings
 
 app = typer.Typer()
 console = Console()

@@ -14,6 +14,7 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.core": ("mad_backend.core", "mad_backend.errors"),
     "mad_backend.errors": (),
     "mad_backend.settings": ("mad_backend.core", "mad_backend.errors"),
+    "mad_backend.settings_file": ("mad_backend.settings", "mad_backend.core", "mad_backend.errors"),
     "mad_backend.models": ("mad_backend.models", *LAYER),
     "mad_backend.models.label_studio_model": ("mad_backend.models", "mad_backend.label_studio", *LAYER),
     "mad_backend.pool": ("mad_backend.pool", *LAYER),
@@ -26,8 +27,8 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend": ("mad_backend",),  # web, cli
     "sync": ("sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio"),
     "training": (
-        "training", "sync", *BELOW, "mad_backend.engines", "mad_backend.scan", "mad_backend.competition",
-        "mad_backend.cli",
+        "training", "sync", *BELOW, "mad_backend.settings_file", "mad_backend.engines", "mad_backend.scan",
+        "mad_backend.competition", "mad_backend.cli",
     ),
 }  # fmt: skip
 """Module -> the modules of ours that it may import."""

@@ -9,7 +9,7 @@ import pytest
 
 from mad_backend.core.grid import Fit
 from mad_backend.errors import SettingsError
-from mad_backend.settings import load_label_set, load_settings, read_yaml
+from mad_backend.settings_file import load_label_set, load_settings, read_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MINIMAL = """

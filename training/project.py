@@ -19,7 +19,8 @@ from mad_backend.pool.predictions import PredictionStore
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.scores import ScoreStore
 from mad_backend.pool.sources import LabelledImage, list_images, list_labelled
-from mad_backend.settings import Settings, ValidationMode, load_label_set, load_settings
+from mad_backend.settings import Settings, ValidationMode
+from mad_backend.settings_file import load_label_set, load_settings
 from mad_backend.store.store import Store
 from mad_backend.targets import load_target, target_key
 

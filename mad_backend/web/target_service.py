@@ -15,7 +15,8 @@ from mad_backend.models.base import SegmentationModel
 from mad_backend.pool.predictions import PredictionPack, PredictionStore
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import list_images
-from mad_backend.settings import Settings, load_label_set
+from mad_backend.settings import Settings
+from mad_backend.settings_file import load_label_set
 from mad_backend.store.store import Store
 from mad_backend.targets import load_target
 

@@ -10,7 +10,8 @@ from mad_backend.core.grid import Grid
 from mad_backend.core.labels import VOID, LabelMap, LabelSet
 from mad_backend.core.records import Frame
 from mad_backend.models.registry import load_model
-from mad_backend.settings import ModelSettings, load_label_set
+from mad_backend.settings import ModelSettings
+from mad_backend.settings_file import load_label_set
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GRID = Grid(513)

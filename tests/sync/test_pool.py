@@ -15,7 +15,8 @@ from mad_backend.errors import LabelStudioError, PoolError
 from mad_backend.label_studio.label_config import image_fields, rating_config, segmentation_config
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import MIRROR_MANIFEST, list_images
-from mad_backend.settings import Settings, SourceSettings, load_label_set
+from mad_backend.settings import Settings, SourceSettings
+from mad_backend.settings_file import load_label_set
 from sync.client import LabelStudioClient, Project
 from sync.pool import mirror_project, refresh_mirrors
 from tests.conftest import RunningLabelStudio

@@ -11,7 +11,8 @@ from mad_backend.core.grid import Grid
 from mad_backend.core.labels import VOID, LabelSet
 from mad_backend.errors import TrainingError
 from mad_backend.models.mmseg_model import MmsegModel
-from mad_backend.settings import ModelSettings, TrainingSettings, load_label_set
+from mad_backend.settings import ModelSettings, TrainingSettings
+from mad_backend.settings_file import load_label_set
 from tests.training.conftest import CONFIGS, samples_of
 from training.dataset import ReplaySampler, SampleDataset
 from training.trainable import build_transforms, own_ids

@@ -22,7 +22,8 @@ from mad_backend.core.labels import VOID, LabelSet
 from mad_backend.models.registry import load_model
 from mad_backend.models.torch_model import TorchModel
 from mad_backend.models.torchvision_operators import define_missing_operators
-from mad_backend.settings import ModelSettings, TrainingSettings, load_label_set
+from mad_backend.settings import ModelSettings, TrainingSettings
+from mad_backend.settings_file import load_label_set
 from tests.training.conftest import CONFIGS, samples_of
 from training.dataset import SampleDataset
 from training.evaluate import measure_on

@@ -13,7 +13,8 @@ from PIL import Image
 from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelMap, LabelSet
 from mad_backend.core.records import ProjectRole
-from mad_backend.settings import Settings, load_label_set
+from mad_backend.settings import Settings
+from mad_backend.settings_file import load_label_set
 from mad_backend.store.store import Store
 from mad_backend.web.target_service import TargetService
 

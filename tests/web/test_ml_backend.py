@@ -234,7 +234,8 @@ def test_an_unforeseen_error_is_answered_without_its_traceback(
 SERVE = """
 import logging, sys
 from pathlib import Path
-from mad_backend.settings import Secrets, load_settings
+from mad_backend.settings import Secrets
+from mad_backend.settings_file import load_settings
 from mad_backend.web.app import serve
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 serve(load_settings(Path(sys.argv[1])), Secrets())
