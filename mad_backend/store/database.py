@@ -37,7 +37,11 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self.engine.dispose()  # nobody gets this object, who could close its connections
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

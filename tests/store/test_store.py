@@ -296,6 +296,9 @@ class TestStore:
         with pytest.raises(StoreError, match="has schema 9999, this release knows up to"):
             Store(url)
         with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":
+                others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                assert connection.execute(text(others)).scalar() == 1, "its own connection was left open"
             assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
         engine.dispose()
 
