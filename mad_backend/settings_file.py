@@ -57,7 +57,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 PATH_KEYS = frozenset(
-    {"workspace", "cache", "label_set", "images", "list", "manifest", "masks", "path", "config"}
+    {
+        "workspace",
+        "cache",
+        "label_set",
+        "images",
+        "list",
+        "manifest",
+        "masks",
+        "path",
+        "config",
+        "ca_file",
+        "client_cert",
+        "root",
+    }
 )
 NAME_TABLES = frozenset({"classes", "windows", "storage_options"})
 """Tables whose keys are not ours (class names, a file system's options) and may be spelt like one ("path")."""

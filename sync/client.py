@@ -83,35 +83,35 @@ class LabelStudioClient:
 
     def version(self) -> str:
         """Release of the server, e.g. "1.23.2"."""
-        return str(self._get("/api/version", "asking for the version")["release"])
+        return str(self.get("/api/version", "asking for the version")["release"])
 
     def current_user(self) -> Person:
         """Whose token this is."""
-        return _person(self._get("/api/current-user/whoami", "checking the token"))
+        return _person(self.get("/api/current-user/whoami", "checking the token"))
 
     def people(self) -> dict[int, str]:
         """User id -> email."""
-        return {u["id"]: u["email"] for u in self._get("/api/users/", "listing the users")}
+        return {u["id"]: u["email"] for u in self.get("/api/users/", "listing the users")}
 
     def submit_with_enter(self) -> None:
         """Lets Enter submit, for the user whose token this is; the section name stands twice on purpose."""
         keys = {"annotation:annotation:submit": {"key": "enter", "active": True}}
-        self._send("PATCH", "/api/current-user/hotkeys/", "setting the Enter key", {"custom_hotkeys": keys})
+        self.send("PATCH", "/api/current-user/hotkeys/", "setting the Enter key", {"custom_hotkeys": keys})
 
     def create_project(self, **settings: Any) -> Project:
         """`settings` are Label Studio's own names: title (3 to 50 letters), label_config, sampling, ..."""
         wanted = f'creating project "{settings.get("title")}"'
-        return _project(self._send("POST", "/api/projects/", wanted, settings))
+        return _project(self.send("POST", "/api/projects/", wanted, settings))
 
     def patch_project(self, project_id: int, **settings: Any) -> Project:
         return _project(
-            self._send("PATCH", f"/api/projects/{project_id}/", f"changing project {project_id}", settings)
+            self.send("PATCH", f"/api/projects/{project_id}/", f"changing project {project_id}", settings)
         )
 
     def project(self, project_id: int) -> Project | None:
         """None if there is no such project (any more)."""
         try:
-            return _project(self._get(f"/api/projects/{project_id}/", f"reading project {project_id}"))
+            return _project(self.get(f"/api/projects/{project_id}/", f"reading project {project_id}"))
         except LabelStudioError as error:
             if error.status == 404:
                 return None
@@ -120,17 +120,17 @@ class LabelStudioClient:
     def projects_with(self, key: str) -> list[Project]:
         """Projects with `key` in their description, oldest first."""
         fields = "id,title,description,label_config,model_version"
-        pages = self._pages("/api/projects/", "listing the projects", {"include": fields}, "results")
+        pages = self.pages("/api/projects/", "listing the projects", {"include": fields}, "results")
         found = [_project(p) for p in pages if key in (p.get("description") or "")]
         return sorted(found, key=lambda p: p.project_id)
 
     def delete_project(self, project_id: int) -> None:
-        self._send("DELETE", f"/api/projects/{project_id}/", f"deleting project {project_id}")
+        self.send("DELETE", f"/api/projects/{project_id}/", f"deleting project {project_id}")
 
     def import_tasks(self, project_id: int, tasks: Sequence[Json]) -> int:
         """Adds tasks (`{"data": ..., "predictions": [...]}`) and says how many; sending twice adds twice."""
         wanted = f"importing {len(tasks)} tasks into project {project_id}"
-        answer = self._send("POST", f"/api/projects/{project_id}/import", wanted, list(tasks))
+        answer = self.send("POST", f"/api/projects/{project_id}/import", wanted, list(tasks))
         if "task_count" not in answer:
             raise LabelStudioError(
                 f"{wanted}: the server put the import in a queue, which Label Studio Community does not do; "
@@ -148,7 +148,7 @@ class LabelStudioClient:
             item = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime"}
             item["value"] = changed_since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             params["query"] = json.dumps({"filters": {"conjunction": "and", "items": [item]}})
-        pages = self._pages("/api/tasks/", f"listing the tasks of project {project_id}", params, "tasks")
+        pages = self.pages("/api/tasks/", f"listing the tasks of project {project_id}", params, "tasks")
         return sorted((_task(t) for t in pages), key=lambda t: t.task_id)
 
     def task_data(self, project_id: int, view: int | None = None) -> Iterator[tuple[int, Json]]:
@@ -161,20 +161,20 @@ class LabelStudioClient:
         if view is not None:
             params["view"] = view
             wanted += f", view {view}"
-        return ((t["id"], t["data"]) for t in self._pages("/api/tasks/", wanted, params, "tasks"))
+        return ((t["id"], t["data"]) for t in self.pages("/api/tasks/", wanted, params, "tasks"))
 
     def download(self, path: str, limit: int) -> bytes:
         """The bytes of a file that the server gives, e.g. /data/upload/1/cat.jpg."""
         return self._http.download(path, f"downloading {path.partition('?')[0]}", limit)
 
     def delete_task(self, task_id: int) -> None:
-        self._send("DELETE", f"/api/tasks/{task_id}/", f"deleting task {task_id}")
+        self.send("DELETE", f"/api/tasks/{task_id}/", f"deleting task {task_id}")
 
     def next_task(self, project_id: int) -> TaskState | None:
         """What the label stream gives this user next, or None when there is nothing left for them."""
         try:
             return _task(
-                self._get(f"/api/projects/{project_id}/next", f"asking project {project_id} for a task")
+                self.get(f"/api/projects/{project_id}/next", f"asking project {project_id} for a task")
             )
         except LabelStudioError as error:
             if error.status == 404:
@@ -184,7 +184,7 @@ class LabelStudioClient:
     def annotations(self, task_id: int) -> list[Annotation]:
         """Everybody's annotations of one task, cancelled ones too; empty if the task is gone."""
         try:
-            found = self._get(
+            found = self.get(
                 f"/api/tasks/{task_id}/annotations/", f"reading the annotations of task {task_id}"
             )
         except LabelStudioError as error:
@@ -195,7 +195,7 @@ class LabelStudioClient:
 
     def export(self, project_id: int) -> list[Annotation]:
         """Every annotation of a project in one call, cancelled ones too."""
-        found = self._get(
+        found = self.get(
             f"/api/projects/{project_id}/export",
             f"exporting project {project_id}",
             {"exportType": "JSON", "download_all_tasks": "false"},
@@ -205,7 +205,7 @@ class LabelStudioClient:
     def prediction_result(self, prediction_id: int) -> list[Json] | None:
         """The regions of a prediction, or None if it was deleted."""
         try:
-            found = self._get(f"/api/predictions/{prediction_id}/", f"reading prediction {prediction_id}")
+            found = self.get(f"/api/predictions/{prediction_id}/", f"reading prediction {prediction_id}")
         except LabelStudioError as error:
             if error.status == 404:
                 return None
@@ -218,15 +218,15 @@ class LabelStudioClient:
         """As the user whose token this is; `fields`: was_cancelled, lead_time, parent_prediction, ..."""
         body = {"result": list(result), **fields}
         wanted = f"annotating task {task_id}"
-        return _annotation(self._send("POST", f"/api/tasks/{task_id}/annotations/", wanted, body), task_id)
+        return _annotation(self.send("POST", f"/api/tasks/{task_id}/annotations/", wanted, body), task_id)
 
     def update_annotation(self, annotation_id: int, result: Sequence[Mapping[str, Any]]) -> Annotation:
         wanted = f"changing annotation {annotation_id}"
-        answer = self._send("PATCH", f"/api/annotations/{annotation_id}/", wanted, {"result": list(result)})
+        answer = self.send("PATCH", f"/api/annotations/{annotation_id}/", wanted, {"result": list(result)})
         return _annotation(answer, answer["task"])
 
     def delete_annotation(self, annotation_id: int) -> None:
-        self._send("DELETE", f"/api/annotations/{annotation_id}/", f"deleting annotation {annotation_id}")
+        self.send("DELETE", f"/api/annotations/{annotation_id}/", f"deleting annotation {annotation_id}")
 
     def upload(self, project_id: int, files: Mapping[str, bytes]) -> None:
         """Stores JPEG files, name -> content; the same name sent twice is stored twice."""
@@ -243,7 +243,7 @@ class LabelStudioClient:
 
     def uploads(self, project_id: int) -> dict[str, str]:
         """Name -> address (`/data/upload/...`) of every uploaded file; of equal names the first."""
-        found = self._get(
+        found = self.get(
             f"/api/projects/{project_id}/file-uploads",
             f"listing the files of project {project_id}",
             {"all": "true"},
@@ -258,25 +258,28 @@ class LabelStudioClient:
     def connect_ml_backend(self, project_id: int, url: str, title: str) -> int:
         """Id of the new connection; the server calls `url` at once and refuses if nothing answers."""
         body = {"url": url, "project": project_id, "title": title, "is_interactive": False}
-        return int(self._send("POST", "/api/ml/", f"connecting the ML backend {url}", body)["id"])
+        return int(self.send("POST", "/api/ml/", f"connecting the ML backend {url}", body)["id"])
 
     def ml_backends(self, project_id: int) -> dict[int, str]:
         """Connection id -> URL."""
-        found = self._get(
+        found = self.get(
             "/api/ml/", f"listing the ML backends of project {project_id}", {"project": project_id}
         )
         return {b["id"]: b["url"] for b in found}
 
-    def _get(self, path: str, wanted: str, params: Mapping[str, Any] | None = None) -> Any:
+    def get(self, path: str, wanted: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Decoded JSON; `wanted` says in errors what the call was for."""
         return self._http.call("GET", path, wanted, params=params)
 
-    def _send(self, method: str, path: str, wanted: str, body: object = None) -> Any:
+    def send(self, method: str, path: str, wanted: str, body: object = None) -> Any:
+        """As `get`, for POST, PATCH, PUT and DELETE; never tried again."""
         return self._http.call(method, path, wanted, json=body)
 
-    def _pages(self, path: str, wanted: str, params: Mapping[str, Any], key: str) -> Iterator[Json]:
+    def pages(self, path: str, wanted: str, params: Mapping[str, Any], key: str) -> Iterator[Json]:
+        """The entries under `key` of every page."""
         page = 1
         while True:
-            answer = self._get(path, wanted, {**params, "page": page, "page_size": _PAGE})
+            answer = self.get(path, wanted, {**params, "page": page, "page_size": _PAGE})
             yield from answer[key]
             if page * _PAGE >= answer.get("total", answer.get("count", 0)):
                 return

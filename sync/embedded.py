@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -47,14 +47,21 @@ class EmbeddedLabelStudio:
 
     Database, users, password, token and (if free) port under `root` are used again by the next start. The
     server dies with the thread that started it (Linux), so start it from one that lives as long as it shall.
-    Raises DemoError.
+    `environment` replaces variables that the server is given. Raises DemoError.
     """
 
-    def __init__(self, root: Path, executable: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        executable: Path,
+        port: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._root = root.resolve()
         # Not resolve(): the executable of a virtual environment may be a link.
         self._executable = executable.absolute()
         self._wanted_port = port
+        self._overrides = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
         self._secrets: dict[str, Any] = {}
@@ -232,6 +239,7 @@ class EmbeddedLabelStudio:
             "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",
             "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
             "fflag_feat_utc_210_prediction_validation_15082025": "true",
+            **self._overrides,
         }
 
     def _wait(self, report: Report) -> None:

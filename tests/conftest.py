@@ -1,6 +1,7 @@
 """Fixtures of all tests: a store, and one real Label Studio for the whole session."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,15 @@ PASSWORD = "Rater-pass-1"
 RATERS = ("ann@example.com", "bob@example.com", "cat@example.com", "dan@example.com")
 
 
+def local_files(root: Path) -> dict[str, str]:
+    """What lets a server give the files below `root`/files (media: local-files)."""
+    (root / "files").mkdir(exist_ok=True)
+    return {
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
+        "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(root / "files"),
+    }
+
+
 @dataclass(frozen=True)
 class RunningLabelStudio:
     """The server, a client for the admin, and one for each of `RATERS`, in that order."""
@@ -30,15 +40,26 @@ class RunningLabelStudio:
 
 
 @pytest.fixture(scope="session")
-def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningLabelStudio]:
-    """A Label Studio on an empty database; the start takes a minute."""
+def label_studio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the session's server keeps its database and its files."""
     if not EXECUTABLE.exists():
         reason = f"needs Label Studio at {EXECUTABLE}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
     root = tmp_path_factory.mktemp("label-studio")
-    with EmbeddedLabelStudio(root, EXECUTABLE) as server:
+    # The folder of a stopped server, for developers: its database need not be made again, which takes a minute.
+    if template := os.environ.get("MAD_TEST_LABEL_STUDIO"):
+        shutil.copytree(template, root, dirs_exist_ok=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def label_studio(label_studio_folder: Path) -> Iterator[RunningLabelStudio]:
+    """A Label Studio of this session's own; a start on an empty database takes a minute."""
+    with EmbeddedLabelStudio(
+        label_studio_folder, EXECUTABLE, environment=local_files(label_studio_folder)
+    ) as server:
         tokens = tuple(server.create_user(email, PASSWORD) for email in RATERS)
         clients = tuple(server.client(token) for token in tokens)
         yield RunningLabelStudio(server, server.client(), clients, RATERS, tokens, PASSWORD)

@@ -13,7 +13,7 @@ BELOW = (*LAYER, *(f"mad_backend.{p}" for p in ("models", "pool", "store", "labe
 MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.core": ("mad_backend.core", "mad_backend.errors"),
     "mad_backend.errors": (),
-    "mad_backend.settings": ("mad_backend.core", "mad_backend.errors"),
+    "mad_backend.settings": ("mad_backend.settings", "mad_backend.core", "mad_backend.errors"),
     "mad_backend.settings_file": ("mad_backend.settings", "mad_backend.core", "mad_backend.errors"),
     "mad_backend.models": ("mad_backend.models", *LAYER),
     "mad_backend.models.label_studio_model": ("mad_backend.models", "mad_backend.label_studio", *LAYER),
@@ -25,6 +25,10 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.scan": (*BELOW, "mad_backend.engines"),
     "mad_backend.competition": BELOW,
     "mad_backend": ("mad_backend",),  # web, cli
+    "sync.cli": (
+        "sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio",
+        "mad_backend.settings_file", "mad_backend.cli",
+    ),
     "sync": ("sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio"),
     "training": (
         "training", "sync", *BELOW, "mad_backend.settings_file", "mad_backend.engines", "mad_backend.scan",

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,10 +15,8 @@ from mad_backend.cli import DEFAULT_CONFIG, Config, print_status
 from mad_backend.cli import app as backend_commands
 from mad_backend.core.rounds import RoundState
 from mad_backend.errors import MadError, SettingsError
-from mad_backend.settings import Secrets, Settings
-
-if TYPE_CHECKING:
-    from sync.client import LabelStudioClient
+from sync.cli import app as sync_commands
+from sync.connection import connect
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +24,7 @@ app = typer.Typer(
     help="Finds the failures of a segmentation model, has people confirm and label them in Label Studio, and "
     "fine-tunes the model on them, round by round.",
 )
-app.registered_commands.extend(backend_commands.registered_commands)
+app.registered_commands.extend(backend_commands.registered_commands + sync_commands.registered_commands)
 console = Console()
 
 
@@ -103,7 +101,7 @@ def scan(
     project = Project.open(config)
     if mirrored_sources(project.settings):
         with console.status("fetching what is new in Label Studio"):
-            refresh_mirrors(project.settings, _client(project.settings))
+            refresh_mirrors(project.settings, connect(project.settings))
     version = project.store.versions.get(target) if target else project.current_target()
     console.print(f"scanning {len(project.pool)} images with {version.version} and its competitors")
     try:
@@ -151,7 +149,7 @@ def new_round(config: Config = DEFAULT_CONFIG) -> None:
 
     project = Project.open(config)
     with console.status("checking images, models and Label Studio"):
-        started = start_round(project, _client(project.settings))
+        started = start_round(project, connect(project.settings))
     console.print(f"round {started.number} started; `mad schedule` drives it, `mad status` shows it")
 
 
@@ -163,7 +161,7 @@ def tick(config: Config = DEFAULT_CONFIG) -> None:
     from training.rounds import RoundRunner
 
     project = Project.open(config)
-    runner = RoundRunner(project, LabelStudioPeople(project, _client(project.settings)))
+    runner = RoundRunner(project, LabelStudioPeople(project, connect(project.settings)))
     with console.status("at work; `mad status` elsewhere shows how far"):
         runner.tick()
     print_status(project.store.rounds.all())
@@ -176,7 +174,7 @@ def schedule(config: Config = DEFAULT_CONFIG) -> None:
     from training.scheduler import run_scheduler
 
     project = Project.open(config)
-    run_scheduler(project, _client(project.settings))
+    run_scheduler(project, connect(project.settings))
 
 
 @app.command(epilog="Example: mad report --config mad.yaml")
@@ -199,18 +197,6 @@ def step(number: int, state: RoundState, config: Config = DEFAULT_CONFIG) -> Non
     from training.rounds import RoundRunner
 
     RoundRunner(Project.open(config), None, isolate=False).step(number, state)
-
-
-def _client(settings: Settings) -> "LabelStudioClient":
-    from sync.client import LabelStudioClient
-
-    secrets = Secrets()
-    if secrets.label_studio_token is None:
-        raise SettingsError(
-            "no Label Studio token; set MAD_LABEL_STUDIO_TOKEN to the token of Account & Settings > Access Token"
-        )
-    url = secrets.label_studio_url or settings.label_studio.url
-    return LabelStudioClient(url, secrets.label_studio_token.get_secret_value())
 
 
 if __name__ == "__main__":

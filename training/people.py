@@ -6,7 +6,9 @@ from typing import Protocol
 from mad_backend.core.records import ProjectRole
 from sync.client import LabelStudioClient
 from sync.pull import PullProgress, pull_masks, pull_ratings
-from sync.push import PushItem, push_rating, push_segmentation
+from sync.push import PushItem
+from sync.rating_project import push_rating
+from sync.segmentation_project import push_segmentation
 from training.project import Project
 
 Report = Callable[[str, int, int], None]

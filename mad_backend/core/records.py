@@ -33,6 +33,7 @@ class ProjectRole(StrEnum):
 
     RATING = "rating"
     SEGMENTATION = "segmentation"
+    CHECK = "check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +120,22 @@ class HumanMask:
     annotator: str
     annotation_id: int
     notes: tuple[str, ...] = ()
+    annotator_id: int | None = None
+    drawn_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class RemoteProject:
-    """A Label Studio project that belongs to a round; `signature` is the SHA-256 of its label configuration."""
+    """A Label Studio project that belongs to a round; `signature` is the SHA-256 of its label configuration.
+
+    `seat` is whose it is, where each rater has a project of their own; "": everybody's.
+    """
 
     role: ProjectRole
     project_id: int
     title: str
     signature: str
+    seat: str = ""
 
 
 @dataclass(frozen=True)

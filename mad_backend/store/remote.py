@@ -19,9 +19,9 @@ class RemoteTable:
         self._db = database
         self._secret = self._load_secret()
 
-    def item_key(self, number: int, role: ProjectRole, image_id: str) -> str:
-        """Opaque name of one task, 24 hex digits: the same for the same (round, role, image), telling nothing."""
-        text = f"{number}\n{role}\n{image_id}".encode()
+    def item_key(self, number: int, role: ProjectRole, image_id: str, seat: str = "") -> str:
+        """Opaque name of one task, 24 hex digits: the same for the same (round, role, image, seat), telling nothing."""
+        text = "\n".join((str(number), role, image_id, *([seat] if seat else []))).encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:24]
 
     def record_project(self, number: int, project: RemoteProject) -> None:
@@ -31,39 +31,53 @@ class RemoteTable:
             "project_id": project.project_id,
             "title": project.title,
             "signature": project.signature,
+            "seat": project.seat,
         }
         with self._db.transaction() as connection:
-            self._db.upsert(connection, remote_projects, ["round_number", "role"], [row])
+            self._db.upsert(connection, remote_projects, ["round_number", "role", "seat"], [row])
 
-    def project(self, number: int, role: ProjectRole) -> RemoteProject | None:
+    def project(self, number: int, role: ProjectRole, seat: str = "") -> RemoteProject | None:
+        return next((p for p in self.projects(number, role) if p.seat == seat), None)
+
+    def projects(self, number: int, role: ProjectRole) -> list[RemoteProject]:
+        """One, or one a seat, by seat."""
         query = select(remote_projects).where(
             remote_projects.c.round_number == number, remote_projects.c.role == role
         )
         with self._db.transaction() as connection:
-            row = connection.execute(query).first()
-        return RemoteProject(ProjectRole(row.role), row.project_id, row.title, row.signature) if row else None
+            rows = connection.execute(query.order_by(remote_projects.c.seat)).all()
+        return [RemoteProject(ProjectRole(r.role), r.project_id, r.title, r.signature, r.seat) for r in rows]
 
-    def record_tasks(self, number: int, role: ProjectRole, task_ids: Mapping[str, int]) -> None:
+    def record_tasks(
+        self, number: int, role: ProjectRole, task_ids: Mapping[str, int], seat: str = ""
+    ) -> None:
         """Image id -> task id of what the server has; tasks not named are forgotten (a person deleted them)."""
         rows = [
             {
                 "round_number": number,
                 "role": role,
                 "image_id": image_id,
-                "item": self.item_key(number, role, image_id),
+                "item": self.item_key(number, role, image_id, seat),
                 "task_id": task_id,
+                "seat": seat,
             }
             for image_id, task_id in task_ids.items()
         ]
-        gone = (remote_tasks.c.round_number == number) & (remote_tasks.c.role == role)
+        gone = (
+            (remote_tasks.c.round_number == number)
+            & (remote_tasks.c.role == role)
+            & (remote_tasks.c.seat == seat)
+        )
         with self._db.transaction() as connection:
             connection.execute(delete(remote_tasks).where(gone))
             if rows:
                 connection.execute(insert(remote_tasks), rows)
 
-    def tasks(self, number: int, role: ProjectRole) -> dict[str, int]:
+    def tasks(self, number: int, role: ProjectRole, seat: str = "") -> dict[str, int]:
         """Image id -> task id."""
-        query = select(remote_tasks).where(remote_tasks.c.round_number == number, remote_tasks.c.role == role)
+        query = select(remote_tasks).where(
+            remote_tasks.c.round_number == number, remote_tasks.c.role == role, remote_tasks.c.seat == seat
+        )
         with self._db.transaction() as connection:
             return {row.image_id: row.task_id for row in connection.execute(query)}
 
@@ -110,6 +124,8 @@ class RemoteTable:
             "annotator": mask.annotator,
             "annotation_id": mask.annotation_id,
             "notes": list(mask.notes),
+            "annotator_id": mask.annotator_id,
+            "drawn_at": mask.drawn_at,
         }
         with self._db.transaction() as connection:
             self._db.upsert(connection, masks, ["round_number", "image_id"], [row])
@@ -119,7 +135,16 @@ class RemoteTable:
         with self._db.transaction() as connection:
             rows = connection.execute(select(masks).where(masks.c.round_number == number)).all()
         return {
-            r.image_id: HumanMask(r.image_id, r.path, r.sha256, r.annotator, r.annotation_id, tuple(r.notes))
+            r.image_id: HumanMask(
+                r.image_id,
+                r.path,
+                r.sha256,
+                r.annotator,
+                r.annotation_id,
+                tuple(r.notes),
+                r.annotator_id,
+                r.drawn_at,
+            )
             for r in rows
         }
 

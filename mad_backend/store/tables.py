@@ -96,7 +96,8 @@ remote_projects = Table(
     Column("project_id", Integer, nullable=False),
     Column("title", String(200), nullable=False),
     Column("signature", String(64), nullable=False),
-    UniqueConstraint("round_number", "role"),
+    Column("seat", String(200), nullable=False, server_default=""),
+    UniqueConstraint("round_number", "role", "seat"),
 )
 
 remote_tasks = Table(
@@ -107,7 +108,37 @@ remote_tasks = Table(
     Column("image_id", String(400), nullable=False),
     Column("item", String(64), nullable=False, unique=True),
     Column("task_id", Integer, nullable=False),
-    UniqueConstraint("round_number", "role", "image_id"),
+    Column("seat", String(200), nullable=False, server_default=""),
+    # `updated_at` of the task at the server when its answers were last read; null: never.
+    Column("read_at", UtcDateTime),
+    UniqueConstraint("round_number", "role", "seat", "image_id"),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    _round_key(),
+    Column("seat", String(200), nullable=False),
+    Column("image_id", String(400), nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Column("annotation_id", Integer, nullable=False),
+    Column("rater", String(200), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("score", Integer),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("lead_time_s", Float),
+    UniqueConstraint("round_number", "annotation_id"),
+)
+
+departures = Table(
+    "departures",
+    metadata,
+    _round_key(),
+    Column("rater", String(200), nullable=False),
+    Column("replaced_by", String(200)),
+    Column("discarded", Boolean, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    UniqueConstraint("round_number", "rater"),
 )
 
 ratings = Table(
@@ -154,7 +185,28 @@ masks = Table(
     Column("annotator", String(200), nullable=False),
     Column("annotation_id", Integer, nullable=False),
     Column("notes", JSON, nullable=False),
+    # Who drew it, as Label Studio numbers people, and when: the cross-check asks for both.
+    Column("annotator_id", Integer),
+    Column("drawn_at", UtcDateTime),
     UniqueConstraint("round_number", "image_id"),
+)
+
+checks = Table(
+    "checks",
+    metadata,
+    _round_key(),
+    Column("image_id", String(400), nullable=False),
+    Column("mask_sha256", String(64), nullable=False),
+    Column("verdict", String(20), nullable=False),
+    Column("errors", JSON, nullable=False),
+    Column("checker", String(200), nullable=False),
+    Column("annotation_id", Integer),
+    Column("changed_share", Float(53)),
+    Column("path", Text),
+    Column("sha256", String(64)),
+    Column("notes", JSON, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    UniqueConstraint("round_number", "image_id", "mask_sha256"),
 )
 
 model_versions = Table(

@@ -110,7 +110,7 @@ def test_a_view_chooses_tasks(
     client.import_tasks(project.project_id, tasks)
     item = {"filter": "filter:tasks:data.note", "operator": "equal", "type": "String", "value": "night"}
     data = {"title": "night", "filters": {"conjunction": "and", "items": [item]}}
-    view = client._send(
+    view = client.send(
         "POST", "/api/dm/views/", "making a view", {"project": project.project_id, "data": data}
     )
     mirror_project(client, source(project.project_id, view=view["id"]), tmp_path / "ls")

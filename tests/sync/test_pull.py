@@ -16,7 +16,8 @@ from mad_backend.label_studio.results import regions_of
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
 from sync.pull import PullProgress, pull_masks, pull_ratings
-from sync.push import push_rating, push_segmentation
+from sync.rating_project import push_rating
+from sync.segmentation_project import push_segmentation
 from tests.conftest import RunningLabelStudio
 from tests.sync.test_push import LABELS, items, picture, silent
 

@@ -18,7 +18,9 @@ from mad_backend.core.records import ProjectRole
 from mad_backend.errors import LabelStudioError
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
-from sync.push import PushItem, push_rating, push_segmentation
+from sync.push import PushItem
+from sync.rating_project import push_rating
+from sync.segmentation_project import push_segmentation
 from tests.conftest import RunningLabelStudio
 
 LABELS = LabelSet(
@@ -191,7 +193,7 @@ PUSHER = """
 import sys
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
-from sync.push import push_rating
+from sync.rating_project import push_rating
 from tests.sync.test_push import LABELS, items, silent
 print("ready", flush=True)
 url, token, database = sys.stdin.read().split()

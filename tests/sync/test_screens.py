@@ -13,7 +13,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet, RgbImage
 from mad_backend.store.store import Store
 from sync.pull import pull_masks, pull_ratings
-from sync.push import PushItem, push_rating, push_segmentation
+from sync.push import PushItem
+from sync.rating_project import push_rating
+from sync.segmentation_project import push_segmentation
 from tests.conftest import RunningLabelStudio
 
 CHROMIUM = Path("/usr/bin/chromium")
