@@ -263,3 +263,34 @@ def test_settings_of_a_model_are_checked(tmp_path: Path, given: str, why: str) -
 )
 def test_a_scan_on_what_there_cannot_be_is_refused(tmp_path: Path, scan: str, told: str) -> None:
     assert told in refused(tmp_path, f"{MINIMAL}scan: {scan}\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("rating: {blind: true, people: [a@x.org]}", r"rating.*as many emails as rating.raters \(3\), got 1"),
+        ("rating: {people: [a@x.org, a@x.org]}", "names somebody twice"),
+        ("label_studio: {media: serve}", "serve wants serve.public_url"),
+        ("label_studio: {media: local-files}", "wants label_studio.local_files.root"),
+        ("label_studio: {media: cloud}", "wants label_studio.cloud.prefix"),
+        ("label_studio: {media: cloud, cloud: {prefix: bucket}}", "label_studio.cloud.prefix"),
+        ("segmentation: {start_form: best}", 'did you mean "start_from"'),
+        ("serve: {public_url: 'https://mad.example.com/?x=1'}", "serve.public_url"),
+    ],
+)
+def test_settings_of_the_work_with_people_that_cannot_work_are_refused(
+    tmp_path: Path, line: str, wrong: str
+) -> None:
+    assert re.search(wrong, refused(tmp_path, f"{MINIMAL}{line}\n"))
+
+
+def test_addresses_and_files_of_the_server_are_read_as_they_are_meant(tmp_path: Path) -> None:
+    lines = (
+        "label_studio: {ca_file: ca.pem, media: local-files, local_files: {root: files}}\n"
+        "serve: {public_url: 'https://mad.example.com/mad/'}\n"
+    )
+    settings = load_settings(written(tmp_path, MINIMAL + lines))
+    assert settings.label_studio.ca_file == tmp_path / "ca.pem"
+    assert settings.label_studio.local_files is not None
+    assert settings.label_studio.local_files.root == tmp_path / "files"
+    assert settings.serve.public_url == "https://mad.example.com/mad"

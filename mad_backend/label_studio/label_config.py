@@ -26,7 +26,7 @@ _RATING: Final = """\
   <Style>
     .lsf-sidepanels { padding-right: 0 !important; }
     .lsf-sidepanels__wrapper { display: none !important; }
-    .rt { max-width: 1320px; margin: 0 auto; }
+    .rt { max-width: max(1320px, min(96vw, calc((100vh - 280px) * 2.6))); margin: 0 auto; }
     .rt .lsf-toolbar { display: none !important; }
     .rt .q { border: 1px solid #8888; border-radius: 8px; padding: 2px 14px 0; margin-bottom: 4px; }
     .rt .q label { font-size: 18px; margin-right: 10px; }

@@ -1,4 +1,4 @@
-"""What raters and annotators see, in a real Chromium at 1366x768."""
+"""What raters and annotators see, in a real Chromium at 1366x768 and 1920x1080."""
 
 import io
 import os
@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet, RgbImage
+from mad_backend.core.records import ProjectRole
 from mad_backend.store.store import Store
 from sync.pull import pull_masks, pull_ratings
 from sync.push import PushItem
@@ -28,6 +29,7 @@ FLAGS = [
     "--no-first-run",
 ]
 TIMEOUT_MS = 60_000
+SIZES = ({"width": 1366, "height": 768}, {"width": 1920, "height": 1080})
 LABELS = LabelSet(
     "park",
     (
@@ -69,7 +71,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, label_studio: RunningLabelStudio) -> Iterator[Page]:
     """A page in which the first rater is logged in; requests to other machines are refused and counted."""
-    context = browser.new_context(viewport={"width": 1366, "height": 768})
+    context = browser.new_context(viewport=SIZES[0])
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     # Label Studio's pages name analytics, fonts and error reporting elsewhere; tests stay on this machine.
@@ -138,6 +140,14 @@ def wait_for_color(
     raise AssertionError(f"column {column}, row {row} is {found}, wanted {wanted}")
 
 
+def shoot(page: Page, shots: Path, name: str) -> None:
+    """A screenshot at each of `SIZES`; the page is left at the first."""
+    for size in reversed(SIZES):
+        page.set_viewport_size(size)
+        page.wait_for_timeout(500)
+        page.screenshot(path=shots / f"{name}-{size['width']}.png")
+
+
 BROWN = (130, 90, 50)
 RED_OVER_BROWN = (168, 40, 22)  # 0.55 * (200, 0, 0) + 0.45 * BROWN
 
@@ -166,6 +176,37 @@ def test_a_rater_sees_photo_overlay_and_legend_and_rates_with_two_keys(
     expect(page.get_by_text("Annotation saved successfully", exact=True)).to_be_visible()
     assert pull_ratings(label_studio.admin, store, 1, wanted=1).done == 1
     assert [(r.rater, r.score) for r in store.remote.ratings(1)] == [(label_studio.emails[0], 2)]
+
+
+ANSWERS = (5, 4, 3, 2, 1, 0, 1, 3, 5, 2)
+
+
+def test_ten_images_are_rated_by_keyboard_alone(
+    label_studio: RunningLabelStudio, store: Store, page: Page, shots: Path
+) -> None:
+    label_studio.raters[0].submit_with_enter()
+    images = [PushItem(f"img{n}", scene) for n in range(len(ANSWERS))]
+    project = push_rating(label_studio.admin, store, 1, "Rating 10", LABELS, images, report=silent)
+    open_stream(page, label_studio, project.project_id, "How well does the coloured segmentation")
+    given: dict[int, int] = {}
+    for answer in ANSWERS:
+        picture_places(page, 2)
+        if not given:
+            shoot(page, shots, "rating")
+        task_id = page.evaluate("Htx.task.id")
+        page.keyboard.press(str(answer))
+        expect(page.get_by_test_id("bottombar-submit-button")).to_be_enabled()
+        page.keyboard.press("Enter")
+        given[int(task_id)] = answer
+        if len(given) < len(ANSWERS):
+            page.wait_for_function(f"window.Htx?.task && Htx.task.id != {task_id}")
+    expect(
+        page.get_by_text("No more", exact=False).or_(page.get_by_text("no more", exact=False)).first
+    ).to_be_visible()
+    assert pull_ratings(label_studio.admin, store, 1, wanted=1).done == len(ANSWERS)
+    tasks = store.remote.tasks(1, ProjectRole.RATING)
+    found = {tasks[r.image_id]: r.score or 0 for r in store.remote.ratings(1)}
+    assert found == given
 
 
 def test_an_annotator_corrects_the_targets_masks_and_the_stroke_wins(
