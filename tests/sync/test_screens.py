@@ -140,14 +140,19 @@ def wait_for_color(
     raise AssertionError(f"column {column}, row {row} is {found}, wanted {wanted}")
 
 
-def shoot(page: Page, shots: Path, name: str) -> None:
-    """A screenshot at each of `SIZES`; the page is left at the first."""
+def shoot(
+    page: Page, running: RunningLabelStudio, project_id: int, hint: str, file: Path, photos: int
+) -> None:
+    """The label stream at each of `SIZES`, opened anew: pictures take their size when a page is opened."""
     for size in reversed(SIZES):
         page.set_viewport_size(size)
-        page.wait_for_timeout(500)
-        page.screenshot(path=shots / f"{name}-{size['width']}.png")
+        open_stream(page, running, project_id, hint)
+        picture_places(page, photos)
+        page.wait_for_timeout(500)  # canvases are drawn some time after their picture has come
+        page.screenshot(path=file.with_name(f"{file.stem}-{size['width']}.png"))
 
 
+RATING_HINT = "How well does the coloured segmentation"
 BROWN = (130, 90, 50)
 RED_OVER_BROWN = (168, 40, 22)  # 0.55 * (200, 0, 0) + 0.45 * BROWN
 
@@ -158,7 +163,7 @@ def test_a_rater_sees_photo_overlay_and_legend_and_rates_with_two_keys(
     label_studio.raters[0].submit_with_enter()
     images = [PushItem(f"img{n}", scene) for n in range(2)]
     project = push_rating(label_studio.admin, store, 1, "Rating 1", LABELS, images, report=silent)
-    open_stream(page, label_studio, project.project_id, "How well does the coloured segmentation")
+    open_stream(page, label_studio, project.project_id, RATING_HINT)
     photo, drawn = picture_places(page, 2)
     wait_for_color(page, photo, 280, 150, BROWN)
     wait_for_color(page, drawn, 280, 150, RED_OVER_BROWN)
@@ -168,7 +173,6 @@ def test_a_rater_sees_photo_overlay_and_legend_and_rates_with_two_keys(
     for text in ("dog & lead", "pond", "1 bad", "out of domain", "Segmentation to rate"):
         expect(page.get_by_text(text, exact=False).first).to_be_in_viewport()
     expect(page.get_by_text("unseen")).to_have_count(0)
-    page.screenshot(path=shots / "rating.png")
     page.keyboard.press("2")
     expect(page.get_by_test_id("bottombar-submit-button")).to_be_enabled()
     page.screenshot(path=shots / "rating-chosen.png")
@@ -187,12 +191,10 @@ def test_ten_images_are_rated_by_keyboard_alone(
     label_studio.raters[0].submit_with_enter()
     images = [PushItem(f"img{n}", scene) for n in range(len(ANSWERS))]
     project = push_rating(label_studio.admin, store, 1, "Rating 10", LABELS, images, report=silent)
-    open_stream(page, label_studio, project.project_id, "How well does the coloured segmentation")
+    shoot(page, label_studio, project.project_id, RATING_HINT, shots / "rating.png", 2)
     given: dict[int, int] = {}
     for answer in ANSWERS:
         picture_places(page, 2)
-        if not given:
-            shoot(page, shots, "rating")
         task_id = page.evaluate("Htx.task.id")
         page.keyboard.press(str(answer))
         expect(page.get_by_test_id("bottombar-submit-button")).to_be_enabled()
