@@ -56,7 +56,7 @@ def push_rating(
     def draw(key: str, item: PushItem) -> Drawn:
         rgb, label_map = item.load()
         photo, drawn = f"{key}-a.jpg", f"{key}-b.jpg"
-        text = legend_html(legend(label_map, labels))
+        text = legend_html(legend(label_map, labels), *label_map.shape)
         own = place.own_address(item.address)
         files = {drawn: jpeg(overlay(rgb, label_map, labels))} | ({} if own else {photo: jpeg(rgb)})
         return files, lambda at: {

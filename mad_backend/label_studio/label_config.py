@@ -30,6 +30,9 @@ _RATING: Final = """\
     .rt .lsf-toolbar { display: none !important; }
     .rt .q { border: 1px solid #8888; border-radius: 8px; padding: 2px 14px 0; margin-bottom: 4px; }
     .rt .q label { font-size: 18px; margin-right: 10px; }
+    .rt:has(.rt-square) { max-width: max(620px, calc((100vh - 280px) * 2)); }
+    .rt:has(.rt-portrait) { max-width: max(620px, calc((100vh - 280px) * 1.5)); }
+    .rt:has(.rt-narrow) { max-width: max(620px, calc((100vh - 280px) * 1.13)); }
     .rt .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
   </Style>
   <View className="q">
@@ -75,6 +78,10 @@ _SWATCH: Final = (
     '<span style="margin-right:16px;white-space:nowrap"><span style="display:inline-block;width:14px;'
     'height:14px;margin-right:5px;border:1px solid #555;background:{color}"></span>{name}</span> '
 )
+
+
+_SHAPES: Final = ((0.565, "narrow"), (0.75, "portrait"), (1.0, "square"))
+"""Widest width / height of each shape that the style above knows; anything wider fits as it is."""
 
 
 def rating_config() -> str:
@@ -137,8 +144,14 @@ def _parsed(config: str) -> ET.Element:
         ) from error
 
 
-def legend_html(entries: Sequence[tuple[str, str]]) -> str:
-    """Colour swatches with names, from `drawing.legend`; styles inline, since Label Studio keeps those."""
+def legend_html(entries: Sequence[tuple[str, str]], height: int, width: int) -> str:
+    """Colour swatches with names, from `drawing.legend`; styles inline, since Label Studio keeps those.
+
+    The shape of the picture stands in it as a class, by which the page is narrowed so far that pictures of `height` and
+    `width` fit on the screen whole: tasks cannot set the width of an image in any other way.
+    """
+    shape = next((name for limit, name in _SHAPES if width <= limit * height), "")
+    mark = f'<span class="rt-{shape}"></span>' if shape else ""
     if not entries:
-        return "<span>no object found: everything is background</span>"
-    return "".join(_SWATCH.format(color=color, name=escape(name)) for name, color in entries)
+        return f"{mark}<span>no object found: everything is background</span>"
+    return mark + "".join(_SWATCH.format(color=color, name=escape(name)) for name, color in entries)

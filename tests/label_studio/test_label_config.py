@@ -53,7 +53,27 @@ def test_signature_of_no_xml_is_refused() -> None:
 
 
 def test_legend_escapes_names_and_shows_colours() -> None:
-    html = legend_html([("cat & <dog>", "#c80001")])
+    html = legend_html([("cat & <dog>", "#c80001")], 375, 500)
     assert "cat &amp; &lt;dog&gt;" in html
     assert "background:#c80001" in html
-    assert "background" in legend_html([])
+    assert "background" in legend_html([], 375, 500)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shape"),
+    [
+        (375, 500, None),
+        (400, 400, "square"),
+        (400, 301, "square"),
+        (400, 300, "portrait"),
+        (1600, 900, "narrow"),
+    ],
+)
+def test_the_legend_tells_the_page_how_tall_the_picture_is(
+    height: int, width: int, shape: str | None
+) -> None:
+    html = legend_html([], height, width)
+    assert ("rt-" in html) == (shape is not None)
+    if shape:
+        assert f'class="rt-{shape}"' in html
+        assert f".rt-{shape})" in rating_config()

@@ -106,12 +106,14 @@ def open_stream(page: Page, running: RunningLabelStudio, project_id: int, hint: 
     expect(page.get_by_text(hint)).to_be_hidden()
 
 
-def picture_places(page: Page, count: int) -> list[tuple[float, float, float]]:
+def picture_places(page: Page, count: int, width: int = 500) -> list[tuple[float, float, float]]:
     """(left, top, pixels per picture pixel) of the `count` photos on the page, from left to right."""
-    big = "[...document.images].filter(i => i.naturalWidth == 500 && i.getBoundingClientRect().width > 50)"
+    big = (
+        f"[...document.images].filter(i => i.naturalWidth == {width} && i.getBoundingClientRect().width > 50)"
+    )
     page.wait_for_function(f"{big}.length == {count}")
     boxes = page.evaluate(
-        f"{big}.map(i => i.getBoundingClientRect()).map(r => [r.left, r.top, r.width / 500])"
+        f"{big}.map(i => i.getBoundingClientRect()).map(r => [r.left, r.top, r.width / {width}])"
     )
     return sorted((left, top, scale) for left, top, scale in boxes)
 
@@ -180,6 +182,27 @@ def test_a_rater_sees_photo_overlay_and_legend_and_rates_with_two_keys(
     expect(page.get_by_text("Annotation saved successfully", exact=True)).to_be_visible()
     assert pull_ratings(label_studio.admin, store, 1, wanted=1).done == 1
     assert [(r.rater, r.score) for r in store.remote.ratings(1)] == [(label_studio.emails[0], 2)]
+
+
+def portrait() -> tuple[RgbImage, LabelMap]:
+    """The scene upright, (500, 375)."""
+    rgb, label_map = scene()
+    return np.ascontiguousarray(np.rot90(rgb)), np.ascontiguousarray(np.rot90(label_map))
+
+
+def test_pictures_taller_than_wide_are_seen_whole(
+    label_studio: RunningLabelStudio, store: Store, page: Page, shots: Path
+) -> None:
+    images = [PushItem("img0", portrait)]
+    project = push_rating(label_studio.admin, store, 1, "Rating tall", LABELS, images, report=silent)
+    open_stream(page, label_studio, project.project_id, RATING_HINT)
+    # Pictures get their size some time after they have come.
+    page.wait_for_function(
+        "[...document.images].filter(i => i.getBoundingClientRect().width > 337).length == 2"
+    )
+    page.screenshot(path=shots / "rating-tall.png")
+    for _, top, scale in picture_places(page, 2, width=375):
+        assert top + 500 * scale < 720, "it reaches below the bar at the bottom"
 
 
 ANSWERS = (5, 4, 3, 2, 1, 0, 1, 3, 5, 2)
