@@ -4,5 +4,14 @@ import subprocess
 import sys
 
 if __name__ == "__main__":
-    for name in ("histogram", "store", "selection", "scan"):
+    for name in (
+        "histogram",
+        "store",
+        "selection",
+        "scan",
+        "rle",
+        "masks",
+        "label_studio_push",
+        "label_studio_pull",
+    ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

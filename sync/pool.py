@@ -91,14 +91,14 @@ def mirror_project(
     """
     assert source.label_studio is not None
     origin, what = source.label_studio, f'source "{source.name}"'
-    with _locked(folder):
+    with locked(folder):
         places, left_out = _places(client, origin, what)
-        rows = {i: _copy_name(i, place) if place.startswith("/") else place for i, place in places.items()}
+        rows = {i: copy_name(i, place) if place.startswith("/") else place for i, place in places.items()}
         copied = {i for i, place in places.items() if place.startswith("/")}
         missing = [i for i in sorted(copied) if not (folder / rows[i]).exists()]
         if missing:
             log.info("%s: fetching %d images of project %d", what, len(missing), origin.project)
-        failed = _fetch_all(client, [(i, places[i], folder / rows[i]) for i in missing], report)
+        failed = fetch_all(client, [(i, places[i], folder / rows[i]) for i in missing], report)
         if len(failed) == len(rows):
             task_id = min(failed)
             raise LabelStudioError(
@@ -106,7 +106,7 @@ def mirror_project(
             )
         left_out |= failed
         _write_manifest(folder, {i: row for i, row in rows.items() if i not in failed})
-        _forget(folder, {rows[i] for i in copied - failed.keys()})
+        forget(folder, {rows[i] for i in copied - failed.keys()})
     for task_id, reason in list(left_out.items())[:_TOLD]:
         log.warning("%s: task %d is left out: %s", what, task_id, reason)
     found = MirrorReport(source.name, len(rows) - len(failed), len(missing) - len(failed), left_out)
@@ -124,7 +124,7 @@ def _places(
         field = origin.field or _field(client, origin, what)
         for task_id, data in client.task_data(origin.project, origin.view):
             try:
-                places[task_id] = _place(client, data, field)
+                places[task_id] = place_of(client, data, field)
             except ValueError as error:
                 left_out[task_id] = str(error)
     except LabelStudioError as error:
@@ -156,7 +156,7 @@ def _field(client: LabelStudioClient, origin: LabelStudioSource, what: str) -> s
     return found[0]
 
 
-def _place(client: LabelStudioClient, data: Mapping[str, Any], field: str) -> str:
+def place_of(client: LabelStudioClient, data: Mapping[str, Any], field: str) -> str:
     """An address that fsspec reads, or "/..." for what only the server gives; raises ValueError with the reason."""
     given = data.get(field)
     if not isinstance(given, str) or not given.strip():
@@ -175,7 +175,7 @@ def _place(client: LabelStudioClient, data: Mapping[str, Any], field: str) -> st
     return "/" + path.removeprefix(urlsplit(client.url).path or "/").lstrip("/")
 
 
-def _copy_name(task_id: int, address: str) -> str:
+def copy_name(task_id: int, address: str) -> str:
     """Another address, another file; the name's end is the image's, for people who look into the folder."""
     parts = urlsplit(address)
     suffixes = [
@@ -185,7 +185,7 @@ def _copy_name(task_id: int, address: str) -> str:
     return f"{task_id}-{hashlib.sha256(address.encode()).hexdigest()[:12]}{suffix}"
 
 
-def _fetch_all(
+def fetch_all(
     client: LabelStudioClient, wanted: Sequence[tuple[int, str, Path]], report: Report
 ) -> dict[int, str]:
     """Fetches (task id, path, file); returns task id -> reason for those that the server does not give."""
@@ -210,16 +210,16 @@ def _fetch(client: LabelStudioClient, address: str, file: Path) -> str | None:
         if error.status is None or error.status == 401:
             raise
         return str(error)
-    _write(file, content)
+    write_whole(file, content)
     return None
 
 
 def _write_manifest(folder: Path, rows: Mapping[int, str]) -> None:
     lines = (json.dumps({"id": str(task_id), "image": row}) for task_id, row in rows.items())
-    _write(folder / MIRROR_MANIFEST, "".join(f"{line}\n" for line in lines).encode())
+    write_whole(folder / MIRROR_MANIFEST, "".join(f"{line}\n" for line in lines).encode())
 
 
-def _write(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
@@ -227,15 +227,15 @@ def _write(file: Path, content: bytes) -> None:
     temporary.replace(file)
 
 
-def _forget(folder: Path, wanted: set[str]) -> None:
-    """Removes copies of tasks that are gone, and what interrupted writes left."""
+def forget(folder: Path, wanted: set[str]) -> None:
+    """Removes files of tasks that are gone, and what interrupted writes left."""
     for entry in os.scandir(folder):
         if entry.name not in wanted and entry.name not in (MIRROR_MANIFEST, _LOCK):
             Path(entry.path).unlink(missing_ok=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One process at a time: another's view of the project, a moment older, would take files away."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as file:

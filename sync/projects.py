@@ -1,7 +1,7 @@
 """Finds or makes the Label Studio project of a round, and refuses one whose labels somebody changed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mad_backend.core.records import ProjectRole, RemoteProject
@@ -9,6 +9,7 @@ from mad_backend.errors import LabelFormatError, LabelStudioError
 from mad_backend.label_studio.label_config import picture_config, signature
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient, Project
+from sync.patience import RESTART, Patience
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +24,32 @@ def ensure_project(
     role: ProjectRole,
     title: str,
     settings: Mapping[str, Any],
+    seat: str = "",
 ) -> RemoteProject:
     """The project on record, else the one found by its key, else a new one; recorded before it is returned.
 
     The key stands in the description, so that a project whose creation was not recorded (kill -9, a timeout)
-    is found again. `settings` are Label Studio's own names and are used at creation only. Raises
-    LabelStudioError if the label configuration is no longer the recorded one.
+    is found again. `settings` are Label Studio's own names and are used at creation only. `seat` is whose the
+    project is, where each rater has one. Raises LabelStudioError if the label configuration is no longer the
+    recorded one.
     """
-    recorded = store.remote.project(number, role)
+    recorded = store.remote.project(number, role, seat)
     there = client.project(recorded.project_id) if recorded else None
+    key = "mad-" + store.remote.item_key(number, role, "", seat)
+    found = client.projects_with(key)
+    if len(found) > 1:
+        ids = ", ".join(str(p.project_id) for p in found)
+        log.warning("projects %s have one key; delete those of them without tasks", ids)
     if recorded and there:
         check_labels(there, recorded)
         return recorded
-    key = "mad-" + store.remote.item_key(number, role, "")
-    found = client.projects_with(key)
     if found:
         there = found[0]
     else:
         description = f"{settings.get('description', '')} Keep this key, by it the project is found: {key}"
         there = _create(client, key, {**settings, "title": title, "description": description.strip()})
         log.info("round %d: made %s project %d", number, role, there.project_id)
-    project = RemoteProject(role, there.project_id, there.title, signature(settings["label_config"]))
+    project = RemoteProject(role, there.project_id, there.title, signature(settings["label_config"]), seat)
     check_labels(there, project)
     store.remote.record_project(number, project)
     return project
@@ -68,12 +74,27 @@ def ensure_picture_project(client: LabelStudioClient, store: Store, number: int,
 
 
 def _create(client: LabelStudioClient, key: str, settings: Mapping[str, Any]) -> Project:
-    """A new project, or an older one that a killed push had asked for and that came up meanwhile."""
-    made = client.create_project(**settings)
-    oldest = client.projects_with(key)[0]
-    if oldest.project_id != made.project_id:
-        client.delete_project(made.project_id)
-    return oldest
+    """A new project, or an older one that was asked for without an answer and came up meanwhile."""
+    patience, made, asked = Patience(RESTART, client.backoff_s), None, 0
+    while True:
+        try:
+            if found := client.projects_with(key):
+                _drop_twins(client, found[1 : 1 + asked])
+                return found[0]
+            if made is not None:  # and not listed yet
+                return made
+            asked += 1
+            made = client.create_project(**settings)
+        except LabelStudioError as error:
+            patience.wait(f'creating project "{settings.get("title")}"', error)
+
+
+def _drop_twins(client: LabelStudioClient, twins: Sequence[Project]) -> None:
+    """Deletes what was made too much, but nothing that has tasks."""
+    for twin in twins:
+        there = client.project(twin.project_id)
+        if there is not None and not there.tasks:
+            client.delete_project(twin.project_id)
 
 
 def check_labels(there: Project, recorded: RemoteProject) -> None:

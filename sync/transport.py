@@ -1,24 +1,23 @@
-"""One HTTP call to Label Studio: token, timeout, retries, and errors that say what to do."""
+"""One HTTP call to Label Studio: token, certificates, timeout, retries, and errors that say what to do."""
 
-import logging
-import time
+import posixpath
 from collections.abc import Callable, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.auth import AuthBase
 
-from mad_backend.errors import LabelStudioError
-
-log = logging.getLogger(__name__)
+from mad_backend.errors import LabelStudioError, SettingsError
+from sync.patience import Patience
+from sync.tls import Certificates, advice
+from sync.tokens import LegacyToken, PersonalToken, is_jwt, no_auth
 
 Answer = TypeVar("Answer")
 
-_ACCESS_LIFE_S: Final = 240.0
-"""An access token lives 300 s (measured on 1.23.2); renewed a minute before."""
 _TRIES: Final = 4
 _CONNECT_TIMEOUT_S: Final = 5.0
+_DRAW_TIMEOUT_S: Final = 30.0
 _HOPS: Final = 5
 _BLOCK: Final = 2**20
 _SSRF_ADVICE: Final = (
@@ -29,18 +28,24 @@ _SSRF_ADVICE: Final = (
 
 
 class Transport:
-    """Calls under one base address with one token; only GET is tried again.
+    """Calls under one base address, which may have a path, with one token; only GET is tried again.
 
     `token` is a legacy token, or a personal access token (a JWT), from which short-lived access tokens are
-    drawn.
+    drawn. Several threads may share it.
     """
 
-    def __init__(self, url: str, token: str, timeout_s: float, backoff_s: float) -> None:
+    def __init__(
+        self, url: str, token: str, timeout_s: float, backoff_s: float, certificates: Certificates
+    ) -> None:
         self.url = url.rstrip("/")
+        self.path = urlsplit(self.url).path
+        self.backoff_s = backoff_s
         self._timeout_s = timeout_s
-        self._backoff_s = backoff_s
-        self._session = requests.Session()
-        self._token = _PersonalToken(token, self._session, self.url) if is_jwt(token) else _LegacyToken(token)
+        self._verify = certificates.verify
+        self._session = certificates.prepare(requests.Session(), own=True)
+        self._strangers = certificates.prepare(requests.Session(), own=False)
+        self._strangers.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._token = PersonalToken(token, self._draw) if is_jwt(token) else LegacyToken(token)
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"
@@ -54,34 +59,52 @@ class Transport:
         tries = _TRIES if method == "GET" else 1
         return self._tried(tries, wanted, lambda: self._send(method, path, wanted, options))
 
-    def download(self, path: str, wanted: str, limit: int) -> bytes:
-        """The bytes of a file of the server, at most `limit`.
+    def download(self, address: str, wanted: str, limit: int) -> bytes:
+        """The bytes of a file of the server, at most `limit`; `address` as tasks have it, or below the base address.
 
-        The server may send us on, to a store for instance; the token never goes to another host. Raises
-        LabelStudioError.
+        The server may send us on, to a store for instance; the token never goes to another host, nor to a
+        neighbour outside of the base address's path. Raises LabelStudioError.
         """
-        return self._tried(_TRIES, wanted, lambda: self._fetch(path, wanted, limit))
+        return self._tried(_TRIES, wanted, lambda: self._fetch(self.absolute(address), wanted, limit))
+
+    def exists(self, address: str, wanted: str) -> bool:
+        """True if the server still gives the file; Label Studio 1.23.2 answers 500 for one that was deleted."""
+        whole = self.absolute(address)
+        if not is_below(whole, self.url):
+            raise LabelStudioError(f"{wanted}: {address} is no file of {self.url}", 400)
+        answer = self._tried(_TRIES, wanted, lambda: self._answer("GET", whole, wanted, {"stream": True}))
+        with answer:
+            if answer.status_code in (401, 403, 429) or answer.status_code > 500:
+                raise self._error(answer, wanted)
+            return answer.status_code < 400
+
+    def sent_on(self, address: str, wanted: str) -> str | None:
+        """Where the server sends whoever asks for the file; None: it gives the file itself. Raises LabelStudioError."""
+        where, options = self.absolute(address), {"stream": True}
+        with self._tried(_TRIES, wanted, lambda: self._answer("GET", where, wanted, options)) as answer:
+            if answer.status_code >= 400:
+                raise self._error(answer, wanted)
+            return urljoin(where, answer.headers["Location"]) if answer.is_redirect else None
+
+    def absolute(self, address: str) -> str:
+        """Of a path below the base address, of one that begins with the base address's own, or of a whole address."""
+        if address.startswith(("http://", "https://")):
+            return address
+        path = "/" + address.lstrip("/")  # "@host/x" behind the server's name would name another host
+        return self.url + (path.removeprefix(self.path) if path.startswith(self.path + "/") else path)
 
     def _tried(self, tries: int, wanted: str, work: Callable[[], Answer]) -> Answer:
-        for left in reversed(range(tries)):
+        patience = Patience(tries, self.backoff_s)
+        while True:
             try:
-                answer = work()
+                return work()
             except LabelStudioError as error:
-                if not left or not (error.status is None or error.status >= 500):
-                    raise
-                pause_s = self._backoff_s * 2 ** (tries - 1 - left)
-                log.info("%s: trying again in %.1f s (%s)", wanted, pause_s, error)
-                time.sleep(pause_s)
-            else:
-                return answer
-        raise AssertionError("the last try returns or raises")
+                patience.wait(wanted, error)
 
     def _send(self, method: str, path: str, wanted: str, options: Mapping[str, Any]) -> Any:
-        answer = self._request(method, self.url + path, wanted, options)
-        if answer.status_code == 401 and self._token.renew():
-            answer = self._request(method, self.url + path, wanted, options)
+        answer = self._answer(method, self.url + path, wanted, options)
         if not 200 <= answer.status_code < 300:
-            raise LabelStudioError(self._token.scrub(self._refusal(answer, wanted)), answer.status_code)
+            raise self._error(answer, wanted)
         if not answer.content:
             return None
         try:
@@ -93,14 +116,20 @@ class Transport:
                 answer.status_code,
             ) from None
 
-    def _fetch(self, path: str, wanted: str, limit: int) -> bytes:
-        address = self.url + path
+    def _answer(
+        self, method: str, address: str, wanted: str, options: Mapping[str, Any]
+    ) -> requests.Response:
+        """As `_request`, once more with another access token if this one is no longer taken."""
+        answer = self._request(method, address, wanted, options)
+        if answer.status_code == 401 and self._token.renew():
+            answer.close()
+            answer = self._request(method, address, wanted, options)
+        return answer
+
+    def _fetch(self, address: str, wanted: str, limit: int) -> bytes:
         for _ in range(_HOPS):
-            if is_same_host(address, self.url):
-                answer = self._request("GET", address, wanted, {"stream": True})
-                if answer.status_code == 401 and self._token.renew():
-                    answer.close()
-                    answer = self._request("GET", address, wanted, {"stream": True})
+            if is_below(address, self.url):
+                answer = self._answer("GET", address, wanted, {"stream": True})
             else:
                 answer = self._stranger(address, wanted)
             with answer:
@@ -108,27 +137,27 @@ class Transport:
                     address = urljoin(address, answer.headers["Location"])
                     continue
                 if answer.status_code != 200:
-                    raise LabelStudioError(
-                        self._token.scrub(self._refusal(answer, wanted)), answer.status_code
-                    )
+                    raise self._error(answer, wanted)
                 return self._content(answer, wanted, limit)
         raise LabelStudioError(f"{wanted}: Label Studio at {self.url} sends us round in circles", 310)
 
     def _stranger(self, address: str, wanted: str) -> requests.Response:
-        """From a host that the server named; without token, cookies or ~/.netrc."""
+        """From a host that the server named; without token, client certificate, cookies or ~/.netrc."""
         try:
-            return requests.get(
+            return self._strangers.get(
                 address,
-                auth=_no_auth,
+                auth=no_auth,
                 stream=True,
                 allow_redirects=False,
                 timeout=(_CONNECT_TIMEOUT_S, self._timeout_s),
+                verify=self._verify,
             )
         except requests.RequestException as error:
-            host = urlsplit(address).netloc
+            host = urlsplit(address).netloc.rpartition("@")[2]
+            cure = advice(str(error))
             raise LabelStudioError(
                 f"{wanted}: Label Studio at {self.url} sends us to {host}, which did not answer "
-                f"({type(error).__name__})"
+                f"({type(error).__name__}){f'; {cure}' if cure else ''}"
             ) from None
 
     def _content(self, answer: requests.Response, wanted: str, limit: int) -> bytes:
@@ -156,32 +185,74 @@ class Transport:
                 auth=self._token,
                 timeout=(_CONNECT_TIMEOUT_S, self._timeout_s),
                 allow_redirects=False,
+                verify=self._verify,
                 **options,
             )
-        except requests.RequestException as error:
+        except LabelStudioError as error:  # while drawing an access token
             raise LabelStudioError(
-                f"{wanted}: Label Studio at {self.url} did not answer ({type(error).__name__}); check that "
-                "it runs, that the address is right, and that it is not overloaded"
+                f"{wanted}: Label Studio at {self.url}: {self._token.scrub(str(error))}", error.status
             ) from None
+        except requests.RequestException as error:
+            cure = advice(str(error))
+            raise LabelStudioError(
+                f"{wanted}: Label Studio at {self.url} did not answer ({type(error).__name__}); "
+                + (cure or "check that it runs, that the address is right, and that it is not overloaded")
+            ) from None
+
+    def _draw(self, body: Mapping[str, str]) -> requests.Response:
+        return self._session.post(
+            f"{self.url}/api/token/refresh/",
+            json=body,
+            timeout=(_CONNECT_TIMEOUT_S, min(_DRAW_TIMEOUT_S, self._timeout_s)),
+            auth=no_auth,
+            allow_redirects=False,
+            verify=self._verify,
+        )
+
+    def _error(self, answer: requests.Response, wanted: str) -> LabelStudioError:
+        return LabelStudioError(self._token.scrub(self._refusal(answer, wanted)), answer.status_code)
 
     def _refusal(self, answer: requests.Response, wanted: str) -> str:
         detail, status = _detail(answer), answer.status_code
         said = f"{wanted}: Label Studio at {self.url} answered {status}"
         if 300 <= status < 400:
-            where = answer.headers.get("Location")
-            return f"{said}, sending us to {where}; set the address to where it really is"
-        if status == 401 and "legacy token" in detail.lower():
+            return f"{said}, sending us to {answer.headers.get('Location')}; set the address to where it really is"
+        cure = _cure(status, detail, answer)
+        return f"{said} ({detail}){f'; {cure}' if cure else ''}"
+
+
+def _cure(status: int, detail: str, answer: requests.Response) -> str | None:
+    """What to do about a refusal, where it is known."""
+    match status:
+        case 400:
+            return advice(answer.text[:2000])
+        case 401 if "legacy token" in detail.lower():
             return (
-                f"{said}: legacy tokens are switched off there; use a personal access token (Account & "
-                "Settings), or switch legacy tokens on (Organization > Access Token Settings)"
+                "legacy tokens are switched off there; use a personal access token (Account & Settings), or switch "
+                "legacy tokens on (Organization > API Tokens Settings)"
             )
-        if status == 401:
-            return f"{said} ({detail}); the token is wrong or revoked: copy it again from Account & Settings"
-        if status == 403 and "reserved network address" in detail:
-            return f"{said} ({detail}); {_SSRF_ADVICE}"
-        if status >= 500:
-            return f"{said} ({detail}); its own log tells why"
-        return f"{said} ({detail})"
+        case 401:
+            return "the token is wrong or revoked: copy it again from Account & Settings"
+        case 403 if "reserved network address" in detail:
+            return _SSRF_ADVICE
+        case 413:
+            return "let the proxy in front of it take more (client_max_body_size of nginx)"
+    return "its own log tells why" if status >= 500 else None
+
+
+def check_address(url: str) -> None:
+    """Raises SettingsError for what is no address of a server, or holds a password, which messages would show."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingsError(
+            "label_studio.url (or MAD_LABEL_STUDIO_URL): wanted http://host or https://host, with a port or a path "
+            f"behind it where needed, got {parts.hostname or 'something else'}"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise SettingsError(
+            f"label_studio.url (or MAD_LABEL_STUDIO_URL): no user or password before {parts.hostname}, please; the "
+            "token is all that is needed"
+        )
 
 
 def is_same_host(one: str, other: str) -> bool:
@@ -197,72 +268,10 @@ def is_same_host(one: str, other: str) -> bool:
     return first == second
 
 
-def is_jwt(token: str) -> bool:
-    """True for a personal access token; legacy tokens are 40 hex digits."""
-    return token.startswith("ey") and token.count(".") == 2
-
-
-class _LegacyToken(AuthBase):
-    """An `auth` callable and not a header, because requests lets a ~/.netrc entry overwrite the header."""
-
-    def __init__(self, token: str) -> None:
-        self._secret = token
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(***)"
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Token {self._secret}"
-        return request
-
-    def renew(self) -> bool:
-        """True if another try with a new token makes sense."""
-        return False
-
-    def scrub(self, text: str) -> str:
-        """`text` without the token, should a server ever echo it."""
-        return text.replace(self._secret, "***") if self._secret else text
-
-
-class _PersonalToken(_LegacyToken):
-    """Draws access tokens from a refresh token as they run out."""
-
-    def __init__(self, token: str, session: requests.Session, url: str) -> None:
-        super().__init__(token)
-        self._session = session
-        self._url = url
-        self._access = ""
-        self._fresh_until = 0.0
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if time.monotonic() >= self._fresh_until:
-            self._draw()
-        request.headers["Authorization"] = f"Bearer {self._access}"
-        return request
-
-    def renew(self) -> bool:
-        self._fresh_until = 0.0
-        return True
-
-    def _draw(self) -> None:
-        timeout = (_CONNECT_TIMEOUT_S, 30.0)
-        address = f"{self._url}/api/token/refresh/"
-        answer = self._session.post(
-            address, json={"refresh": self._secret}, timeout=timeout, auth=_no_auth, allow_redirects=False
-        )
-        if answer.status_code != 200:
-            raise LabelStudioError(
-                f"drawing an access token: Label Studio at {self._url} answered {answer.status_code} "
-                f"({self.scrub(_detail(answer))}); the personal access token is wrong or revoked: make a "
-                "new one under Account & Settings",
-                answer.status_code,
-            )
-        self._access = str(answer.json()["access"])
-        self._fresh_until = time.monotonic() + _ACCESS_LIFE_S
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+def is_below(address: str, base: str) -> bool:
+    """True for what `base` itself serves: its host, and its path or something under it."""
+    inside = posixpath.normpath(unquote(urlsplit(address).path) or "/")
+    return is_same_host(address, base) and f"{inside}/".startswith(f"{urlsplit(base).path.rstrip('/')}/")
 
 
 def _detail(answer: requests.Response) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mad_backend.core.records import ProjectRole
+from mad_backend.core.records import ProjectRole, Verdict
 from mad_backend.core.rounds import Round, RoundState
 from mad_backend.errors import DemoError
 from sync.client import LabelStudioClient
@@ -29,7 +29,16 @@ from training.steps import load_item
 from training.templates import write_settings
 
 RATERS = 3
-ROLES = {RoundState.RATING: ProjectRole.RATING, RoundState.LABELLING: ProjectRole.SEGMENTATION}
+ROLES = {
+    RoundState.RATING: ProjectRole.RATING,
+    RoundState.LABELLING: ProjectRole.SEGMENTATION,
+    RoundState.CHECKING: ProjectRole.CHECK,
+}
+HOW_OFTEN = {
+    ProjectRole.RATING: "Every task wants an answer by each of the three",
+    ProjectRole.SEGMENTATION: "Every task wants an answer",
+    ProjectRole.CHECK: "Every label map wants the eyes of somebody who did not draw it",
+}
 
 
 class Demo:
@@ -208,8 +217,7 @@ class Demo:
             if url not in client.ml_backends(remote.project_id).values():
                 client.connect_ml_backend(remote.project_id, url, "MAD target")
         if self._by_hand:
-            everybody = " by each of the three" if role is ProjectRole.RATING else ""
-            console.print(f"Your turn: {role}. Every task wants an answer{everybody}; log in and open")
+            console.print(f"Your turn: {role}. {HOW_OFTEN[role]}; log in and open")
             console.print(f"  {self._server.url}/projects/{remote.project_id}/data?labeling=1")
             self._print_logins(console, people)
 
@@ -249,6 +257,10 @@ class Demo:
             f"round {number} {found.state} after {seconds / 60:.1f} minutes: {found.outcome or ''}",
             soft_wrap=True,
         )
+        checks = project.store.checks.all(number)
+        if checks:
+            corrected = sum(check.verdict is Verdict.CORRECTED for check in checks)
+            console.print(f"the cross-check corrected {corrected} of {len(checks)} label maps")
         console.print(f"the ML backend serves {self._served(project)}")
         unreadable = project.store.choices.unreadable()
         if unreadable:

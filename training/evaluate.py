@@ -36,7 +36,7 @@ class ImageSet:
 
 
 def image_sets(project: Project, last_round: int) -> list[ImageSet]:
-    """T(0)'s reported part and T(1..last_round) with the masks people drew, surplus images dropped."""
+    """T(0)'s reported part and T(1..last_round) with the masks that count, surplus images dropped."""
     sets = [ImageSet(T0, tuple(project.t0_report))]
     for number in range(1, last_round + 1):
         items = _test_items(project, number)
@@ -69,8 +69,20 @@ def evaluate_all(
                 project.settings.scan.chunk,
             )
             for model in lacking:
-                _record(project, model, image_set, _matrices(project, model, image_set))
+                _record(project, model, image_set, matrices_of(project, model.key, image_set.items))
         progress(done + 1, len(sets))
+
+
+def matrices_of(project: Project, key: str, items: Sequence[LabelledImage]) -> NDArray[np.int64]:
+    """(n, C, C + 1) int64, one confusion matrix an image, of the label maps stored under `key`."""
+    with project.predictions.open(key) as pack:
+        matrices = []
+        for item in items:
+            truth = read_label_map(item.mask)
+            label_map = pack.read(item.image.image_id) if item.image.image_id in pack else None
+            prediction = _restored(project.grid, label_map, truth)
+            matrices.append(confusion_matrix(truth, prediction, len(project.labels)))
+    return np.stack(matrices)
 
 
 def read_matrices(row: EvaluationRow) -> NDArray[np.int64]:
@@ -119,7 +131,7 @@ def _restored(grid: Grid, label_map: LabelMap | None, truth: LabelMap) -> LabelM
 
 
 def _test_items(project: Project, number: int) -> list[LabelledImage]:
-    masks = project.store.remote.masks(number)
+    masks = project.store.final_masks(number)
     drawn = [i for i in project.store.choices.test_set(number) if i in masks and i in project.pool]
     cap = project.settings.test_set.per_class
     if cap is not None:
@@ -127,17 +139,6 @@ def _test_items(project: Project, number: int) -> list[LabelledImage]:
         dropped = set(surplus(drawn, main, cap))
         drawn = [i for i in drawn if i not in dropped]
     return [LabelledImage(project.pool[i], Path(masks[i].path)) for i in drawn]
-
-
-def _matrices(project: Project, model: SegmentationModel, image_set: ImageSet) -> NDArray[np.int64]:
-    with project.predictions.open(model.key) as pack:
-        matrices = []
-        for item in image_set.items:
-            truth = read_label_map(item.mask)
-            label_map = pack.read(item.image.image_id) if item.image.image_id in pack else None
-            prediction = _restored(project.grid, label_map, truth)
-            matrices.append(confusion_matrix(truth, prediction, len(project.labels)))
-    return np.stack(matrices)
 
 
 def _record(

@@ -66,11 +66,11 @@ def finetune_round(project: Project, found: Round, report: Report) -> str:
 
 
 def failure_samples(project: Project, number: int) -> list[Sample]:
-    """S(1) u ... u S(number) with the masks people drew. No image of any T is in it, by construction of the cut."""
+    """S(1) u ... u S(number) with the masks that count. No image of any T is in it, by construction of the cut."""
     samples = []
     tested: set[str] = set()
     for earlier in range(1, number + 1):
-        masks = project.store.remote.masks(earlier)
+        masks = project.store.final_masks(earlier)
         tested.update(project.store.choices.test_set(earlier))
         for failure in project.store.choices.failures(earlier):
             if failure.image_id in masks and failure.image_id in project.pool:

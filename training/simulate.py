@@ -1,4 +1,4 @@
-"""Simulated raters and annotators, for the demo and for experiments on labelled data.
+"""Simulated raters, annotators and checkers, for the demo and for experiments on labelled data.
 
 They know the true label maps of the pool, which nothing else in this project ever reads.
 """
@@ -6,25 +6,41 @@ They know the true label maps of the pool, which nothing else in this project ev
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, assert_never
 
 import numpy as np
-from PIL import Image
 
-from mad_backend.core.labels import LabelMap
+from mad_backend.core.labels import VOID, LabelMap
 from mad_backend.core.metrics import confusion_matrix, mean_iou
-from mad_backend.core.records import HumanMask, ProjectRole, Rating
+from mad_backend.core.records import (
+    Check,
+    ErrorType,
+    HumanMask,
+    ProjectRole,
+    Rating,
+    RemoteProject,
+    Verdict,
+)
+from mad_backend.label_studio.check_results import choice_of
+from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
 from mad_backend.label_studio.results import regions_of
 from mad_backend.pool.images import read_label_map
+from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import list_labelled
+from sync.check_project import check_id, checked_image, drawn_map
 from sync.client import LabelStudioClient
 from sync.pull import PullProgress
+from sync.pull_checks import CheckProgress
 from sync.push import PushItem
 from training.people import Report
 from training.project import Project
 
 LEVELS = (0.35, 0.5, 0.65, 0.8)
 """Image mIoU at which an opinion changes from bad to poor, fair, good, excellent."""
+SLIPS_IN = 6
+"""Of so many label maps that the crowd draws, one has an error, for its checkers to find."""
 NOISE = 0.06
 """Standard deviation of a rater's impression of quality, in mIoU; each rater also has a bias of half as much."""
 
@@ -52,13 +68,37 @@ class Oracle:
         """The label map a perfect annotator draws."""
         return read_label_map(self._truth[image_id])
 
+    def hasty_drawing(self, image_id: str) -> LabelMap:
+        """The same with one class forgotten, in one of `SLIPS_IN` images that show two or more."""
+        truth, rng = self.drawing(image_id), self._rng("slip", image_id)
+        seen = np.intersect1d(truth, self._labels.foreground_ids)
+        if len(seen) < 2 or rng.integers(SLIPS_IN):
+            return truth
+        return np.where(truth == rng.choice(seen), 0 if self._labels.has_background else VOID, truth).astype(
+            np.uint8
+        )
+
+    def errors(self, image_id: str, drawn: LabelMap) -> tuple[ErrorType, ...]:
+        """What a checker finds wrong in `drawn`; nothing where it is the truth."""
+        truth = self.drawing(image_id)
+        wrong = drawn != truth
+        void = (drawn == VOID) | (truth == VOID)
+        nothing = 0 if self._labels.has_background else VOID
+        kinds = {
+            ErrorType.BOUNDARY: wrong & ~void & (truth == nothing),
+            ErrorType.MISSING: wrong & ~void & (drawn == nothing),
+            ErrorType.WRONG_CLASS: wrong & ~void & (truth != nothing) & (drawn != nothing),
+            ErrorType.VOID: wrong & void,
+        }
+        return tuple(kind for kind, where in kinds.items() if where.any())
+
     def _rng(self, *parts: str) -> np.random.Generator:
         digest = hashlib.sha256("\n".join((str(self._seed), *parts)).encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 class OraclePeople:
-    """Rates and draws straight into the store: experiments without a server."""
+    """Rates, draws and checks straight into the store: experiments without a server."""
 
     def __init__(self, project: Project, raters: int) -> None:
         self._project = project
@@ -80,19 +120,44 @@ class OraclePeople:
     def label(
         self, number: int, items: Sequence[PushItem], model_version: str, report: Report
     ) -> PullProgress:
-        root = self._project.masks_root / f"round-{number:03d}"
-        root.mkdir(parents=True, exist_ok=True)
         for done, item in enumerate(items):
             key = self._project.store.remote.item_key(number, ProjectRole.SEGMENTATION, item.image_id)
-            path = root / f"{key}.png"
-            temporary = path.with_suffix(".tmp")
-            Image.fromarray(self._oracle.drawing(item.image_id)).save(temporary, format="PNG")
-            temporary.replace(path)
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            mask = HumanMask(item.image_id, str(path), digest, self._raters[done % len(self._raters)], done)
+            path, digest = self._write(number, key, self._oracle.drawing(item.image_id))
+            mask = HumanMask(item.image_id, path, digest, self._raters[done % len(self._raters)], done)
             self._project.store.remote.record_mask(number, mask)
             report("drawing", done + 1, len(items))
         return PullProgress(len(items), len(items), {})
+
+    def check(self, number: int, items: Sequence[PushItem], report: Report) -> CheckProgress:
+        store = self._project.store
+        masks = store.remote.masks(number)
+        for done, item in enumerate(items):
+            mask = masks[item.image_id]
+            drawn, truth = drawn_map(mask), self._oracle.drawing(item.image_id)
+            checker = next((who for who in self._raters if who != mask.annotator), "somebody else")
+            at = datetime.fromtimestamp(done, UTC)
+            check = Check(item.image_id, mask.sha256, Verdict.ACCEPTED, checker, at)
+            errors = self._oracle.errors(item.image_id, drawn)
+            if errors:
+                key = store.remote.item_key(number, ProjectRole.CHECK, check_id(mask))
+                path, digest = self._write(number, key, truth)
+                share = float((drawn != truth).mean())
+                check = replace(
+                    check,
+                    verdict=Verdict.CORRECTED,
+                    errors=errors,
+                    changed_share=share,
+                    path=path,
+                    sha256=digest,
+                )
+            store.checks.record(number, check)
+            report("checking", done + 1, len(items))
+        return CheckProgress(len(items), len(items), {})
+
+    def _write(self, number: int, key: str, label_map: LabelMap) -> tuple[str, str]:
+        """(path, SHA-256) of an index PNG."""
+        path = self._project.masks_root / f"round-{number:03d}" / f"{key}.png"
+        return str(path), write_mask(path, label_map)
 
 
 class SimulatedCrowd:
@@ -114,15 +179,14 @@ class SimulatedCrowd:
         is_stopped: Callable[[], bool],
     ) -> int:
         """Everybody answers until the label stream has nothing left for them; returns how many answers were given."""
-        remote = self._project.store.remote.project(number, role)
-        if remote is None:
-            return 0
+        projects = self._project.store.remote.projects(number, role)
         answered: list[int] = []
         failures: list[Exception] = []
 
         def one(email: str) -> None:
             try:
-                answered.append(self._answer_all(email, role, remote.project_id, label_map_of, is_stopped))
+                own = [remote for remote in projects if remote.seat in ("", email)]
+                answered.extend(self._answer_all(email, number, p, label_map_of, is_stopped) for p in own)
             except Exception as error:  # noqa: BLE001 - a thread has no caller to raise to
                 failures.append(error)
 
@@ -138,28 +202,43 @@ class SimulatedCrowd:
     def _answer_all(
         self,
         email: str,
-        role: ProjectRole,
-        project_id: int,
+        number: int,
+        remote: RemoteProject,
         label_map_of: Callable[[str], LabelMap],
         is_stopped: Callable[[], bool],
     ) -> int:
         client, answers = self._clients[email], 0
-        while not is_stopped() and (task := client.next_task(project_id)) is not None:
-            image_id = self._project.store.remote.image_of_item(task.item or "")
-            if image_id is None:
+        while not is_stopped() and (task := client.next_task(remote.project_id)) is not None:
+            name = self._project.store.remote.image_of_item(task.item or "")
+            if name is None:
                 return answers  # its row is not written yet: the push is still going on
-            if role is ProjectRole.RATING:
-                score = self._oracle.opinion(image_id, email, label_map_of(image_id))
-                result = [_choice(score)]
-            else:
-                result = regions_of(self._oracle.drawing(image_id), self._project.labels)
-            client.create_annotation(
-                task.task_id, result, lead_time=2.0 if role is ProjectRole.RATING else 60.0
-            )
+            match remote.role:
+                case ProjectRole.RATING:
+                    score = self._oracle.opinion(name, email, label_map_of(name))
+                    result, seconds = [_choice(score)], 2.0
+                case ProjectRole.SEGMENTATION:
+                    result, seconds = regions_of(self._drawing(name), self._project.labels), 60.0
+                case ProjectRole.CHECK:
+                    result, seconds = self._check(number, name), 20.0
+                case _:
+                    assert_never(remote.role)
+            client.create_annotation(task.task_id, result, lead_time=seconds)
             answers += 1
         return answers
 
+    def _drawing(self, image_id: str) -> LabelMap:
+        is_checked = self._project.settings.check.enabled
+        return self._oracle.hasty_drawing(image_id) if is_checked else self._oracle.drawing(image_id)
 
-def _choice(score: int | None) -> dict[str, object]:
+    def _check(self, number: int, name: str) -> list[dict[str, Any]]:
+        """Accepted, or corrected to the truth; `name` is a check id."""
+        image_id = checked_image(name)
+        errors = self._oracle.errors(image_id, drawn_map(self._project.store.remote.masks(number)[image_id]))
+        verdict = choice_of(VERDICT_TAG, Verdict.CORRECTED if errors else Verdict.ACCEPTED)
+        regions = regions_of(self._oracle.drawing(image_id), self._project.labels)
+        return [verdict, *([choice_of(ERRORS_TAG, *errors)] if errors else []), *regions]
+
+
+def _choice(score: int | None) -> dict[str, Any]:
     value = {"choices": ["ood" if score is None else str(score)]}
     return {"from_name": "quality", "to_name": "overlay", "type": "choices", "value": value}

@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 
 from mad_backend.core.rounds import Round
-from mad_backend.errors import MadError, ModelError, StoreError
+from mad_backend.errors import MadError, ModelError, SettingsError, StoreError
 from mad_backend.models.registry import TRAINABLE, load_model
 from sync.client import LabelStudioClient
 from sync.pool import refresh_mirrors
@@ -54,7 +54,18 @@ def check_project(project: Project, client: LabelStudioClient | None) -> None:
         )
     if client is not None:
         client.current_user()
+        check_people(project, client)
     check_models(project)
+
+
+def check_people(project: Project, client: LabelStudioClient) -> None:
+    """Raises SettingsError where the cross-check wants somebody beside the author and there is nobody."""
+    people = sorted(client.people().values())
+    if project.settings.check.enabled and len(people) < 2:
+        raise SettingsError(
+            f"check.enabled wants two people or more, since nobody checks a label map of their own; {client.url} has "
+            f"{', '.join(people) or 'nobody'}: invite somebody there, or set check.enabled: false"
+        )
 
 
 def check_models(project: Project) -> None:

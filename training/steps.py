@@ -12,6 +12,7 @@ from mad_backend.core.labels import LabelMap, RgbImage
 from mad_backend.core.rounds import Round, RoundState
 from mad_backend.errors import MadError, PoolError
 from mad_backend.pool.predictions import PredictionPack
+from sync.pull import PullProgress
 from sync.push import PushItem
 from training.evaluate import evaluate_all, image_sets
 from training.finetune import finetune_round
@@ -21,6 +22,7 @@ from training.promotion import decide
 from training.report import build_report, write_report
 from training.scanning import describe, scan_pool
 from training.selecting import selection_windows, stored_pairs
+from training.starting import prepare_starts
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def predict(context: Context, found: Round) -> bool:
         lambda status: report(f"models predict the pool, {describe(status)}", status.done, status.total),
     )
     project.store.choices.record_unreadable(result.unreadable)
+    prepare_starts(project, report)
     return True
 
 
@@ -80,7 +83,7 @@ def rate(context: Context, found: Round) -> bool:
     candidates = project.store.choices.selection(found.number)
     with _items(project, found, (c.image_id for c in candidates)) as items:
         progress = context.crowd.rate(found.number, items, context.report)
-    note = "waits for ratings" + _by_person(progress.by_person)
+    note = "waits for ratings" + _by_person(progress.by_person) + _first_problem(progress)
     project.store.rounds.report(found.number, note, progress.done, progress.total)
     if progress.done < progress.total:
         return False
@@ -95,13 +98,27 @@ def rate(context: Context, found: Round) -> bool:
 def label(context: Context, found: Round) -> bool:
     """Sends S and T, fetches their label maps."""
     project = context.project
-    images = [f.image_id for f in project.store.choices.failures(found.number)]
-    images += project.store.choices.test_set(found.number)
-    # By image id, S and T mixed: nothing in the order tells an annotator which is which.
     version = project.target_of(found).version
-    with _items(project, found, sorted(images)) as items:
+    with _items(project, found, _images_to_label(project, found)) as items:
         progress = context.crowd.label(found.number, items, version, context.report)
-    note = "waits for label maps" + _by_person(progress.by_person)
+    note = "waits for label maps" + _by_person(progress.by_person) + _first_problem(progress)
+    project.store.rounds.report(found.number, note, progress.done, progress.total)
+    return progress.done >= progress.total
+
+
+def check(context: Context, found: Round) -> bool:
+    """Others than their authors look at the label maps (Sec. 4.1); what is in dispute waits for authors or for ops."""
+    project = context.project
+    if not project.settings.check.enabled:
+        return True
+    images = _images_to_label(project, found)
+    with _items(project, found, images) as items:
+        progress = context.crowd.check(found.number, items, context.report)
+    note = "waits for checks" + _by_person(progress.by_person)
+    if progress.rejected:
+        maps = f"{len(progress.rejected)} map{'s' if len(progress.rejected) > 1 else ''}"
+        note += f"; {maps} rejected, `mad disagreements` lists"
+    note += _first_problem(progress)
     project.store.rounds.report(found.number, note, progress.done, progress.total)
     return progress.done >= progress.total
 
@@ -153,17 +170,33 @@ PIPELINE: dict[RoundState, Step] = {
     RoundState.SELECTING: select,
     RoundState.RATING: rate,
     RoundState.LABELLING: label,
+    RoundState.CHECKING: check,
     RoundState.TRAINING: train,
     RoundState.EVALUATING: evaluate,
     RoundState.PROMOTING: promote,
 }
 
 
+def _images_to_label(project: Project, found: Round) -> list[str]:
+    """S and T mixed, by image id: nothing in the order tells an annotator which is which."""
+    failures = [f.image_id for f in project.store.choices.failures(found.number)]
+    return sorted(failures + project.store.choices.test_set(found.number))
+
+
 @contextmanager
 def _items(project: Project, found: Round, image_ids: Iterable[str]) -> Iterator[list[PushItem]]:
     # One open pack for all items: opening one reads the headers of the whole pool.
     with project.predictions.open(project.target_key(project.target_of(found))) as pack:
-        yield [PushItem(i, partial(load_item, project, pack, i)) for i in image_ids]
+        yield [
+            PushItem(i, partial(load_item, project, pack, i), str(project.pool[i].path)) for i in image_ids
+        ]
+
+
+def _first_problem(progress: PullProgress) -> str:
+    if not progress.problems:
+        return ""
+    first, more = progress.problems[0], len(progress.problems) - 1
+    return f"; image {first.image_id}: {first.text}" + (f" (and {more} more)" if more else "")
 
 
 def _by_person(given: dict[str, int]) -> str:

@@ -1,6 +1,6 @@
 """Pictures of label maps for human eyes: class colours over the photo, with borders and a legend."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,7 @@ def overlay(rgb: RgbImage, label_map: LabelMap, labels: LabelSet) -> RgbImage:
         raise ValueError(f"photo {rgb.shape} and label map {label_map.shape}: wanted (H, W, 3) and (H, W)")
     if not label_map.size:
         return rgb.copy()
-    opacity = _opacity(label_map, labels)[..., None]
-    drawn = rgb * (1 - opacity) + _colors(labels)[label_map] * opacity
-    picture = np.rint(drawn).astype(np.uint8)
+    picture = _blended(rgb, label_map, labels)
     width = max(1, round(max(label_map.shape) / _PIXELS_PER_LINE_PIXEL))
     picture[_differs(label_map, width)] = 255
     picture[_differs(label_map[::-1, ::-1], width)[::-1, ::-1]] = 0
@@ -52,25 +50,31 @@ def hex_color(color: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _colors(labels: LabelSet) -> NDArray[np.float32]:
-    """(256, 3) float32 colours by id."""
-    colors = labels.palette().astype(np.float32)
-    colors[VOID] = VOID_COLOR
-    return colors
-
-
-def _opacity(label_map: LabelMap, labels: LabelSet) -> NDArray[np.float32]:
-    """(H, W) float32 in 0..1: how much of the class colour is seen."""
-    by_id = np.full(256, _CLASS_OPACITY, np.float32)
+def _blended(rgb: RgbImage, label_map: LabelMap, labels: LabelSet) -> RgbImage:
+    """(H, W, 3): class colours over the photo, in 256ths: floating point takes twice the time."""
+    opacity = np.full(256, _CLASS_OPACITY)
     if labels.has_background:
-        by_id[0] = 0.0
-    opacity = by_id[label_map]
-    is_void = label_map == VOID
-    if is_void.any():
-        rows, columns = np.indices(label_map.shape)
+        opacity[0] = 0.0
+    photo, color = _shares(opacity, labels.palette())
+    # `take`, and a share for each channel: a third of the time of indexing and broadcasting.
+    mixed = rgb * photo.repeat(3).reshape(-1, 3).take(label_map, axis=0)
+    mixed += color.take(label_map, axis=0)
+    mixed >>= 8
+    picture = mixed.astype(np.uint8)
+    rows, columns = np.nonzero(label_map == VOID)
+    if rows.size:
         stripe = (rows + columns) // _HATCH_WIDTH % 2
-        opacity[is_void] = np.asarray(_VOID_OPACITY, np.float32)[stripe[is_void]]
-    return opacity
+        photo, color = _shares(np.array(_VOID_OPACITY), np.array(VOID_COLOR))
+        picture[rows, columns] = (rgb[rows, columns] * photo[stripe][:, None] + color[stripe]) >> 8
+    return picture
+
+
+def _shares(
+    opacity: NDArray[np.float64], color: NDArray[np.integer[Any]]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """(n,) share of the photo and (n, 3) addition of the colour, in 256ths, rounded, for (n,) opacities."""
+    photo = np.rint(256 * (1 - opacity)).astype(np.uint16)
+    return photo, ((256 - photo[:, None]) * color.astype(np.uint16) + 128).astype(np.uint16)
 
 
 def _differs(label_map: LabelMap, width: int) -> Mask:

@@ -36,6 +36,31 @@ class ProjectRole(StrEnum):
     CHECK = "check"
 
 
+class Verdict(StrEnum):
+    """What the cross-check of a label map came to; the last three are decisions of `mad settle`."""
+
+    ACCEPTED = "accepted"
+    CORRECTED = "corrected"
+    REJECTED = "rejected"
+    AUTHOR = "author"
+    CHECKER = "checker"
+    DROPPED = "dropped"
+
+    @property
+    def is_settled(self) -> bool:
+        """True where ops decided: no later answer changes it."""
+        return self in (Verdict.AUTHOR, Verdict.CHECKER, Verdict.DROPPED)
+
+
+class ErrorType(StrEnum):
+    """What a checker found wrong in a label map (Sec. 4.1)."""
+
+    BOUNDARY = "boundary"
+    MISSING = "missing"
+    WRONG_CLASS = "wrong class"
+    VOID = "void"
+
+
 @dataclass(frozen=True, slots=True)
 class PoolImage:
     """One image of the pool D, not yet decoded; `path` is a local path or an fsspec address (s3://bucket/key).
@@ -102,6 +127,56 @@ class Rating:
         return self.score is None
 
 
+class AnswerKind(StrEnum):
+    """What an answer of the rating project is; only the first two say anything of the image."""
+
+    RATING = "rating"
+    VETO = "veto"
+    SKIPPED = "skipped"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One annotation of the rating project as it stands at the server, whether or not it counts.
+
+    `rater` is an email, or what is known of somebody whom the server no longer knows. `seat` is the project it was
+    given in ("": the one project of all). `score` is of ratings only.
+    """
+
+    image_id: str
+    task_id: int
+    annotation_id: int
+    rater: str
+    kind: AnswerKind
+    created_at: datetime
+    score: int | None = None
+    lead_time_s: float | None = None
+    seat: str = ""
+
+    @property
+    def is_opinion(self) -> bool:
+        """True for a rating or a veto."""
+        return self.kind in (AnswerKind.RATING, AnswerKind.VETO)
+
+    def rating(self) -> Rating:
+        """Of an opinion only."""
+        return Rating(
+            self.image_id, self.rater, self.score, self.annotation_id, self.created_at, self.lead_time_s
+        )
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A rater who left a round; `discarded`: what they had answered does not count either."""
+
+    rater: str
+    replaced_by: str | None
+    discarded: bool
+    at: datetime
+
+
 @dataclass(frozen=True)
 class Failure:
     """A member of S with the mean opinion score that brought it there."""
@@ -122,6 +197,28 @@ class HumanMask:
     notes: tuple[str, ...] = ()
     annotator_id: int | None = None
     drawn_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """What became of one version of a drawn label map (`mask_sha256`) in the cross-check.
+
+    `path` and `sha256` are the checker's own label map, where it differs from the drawn one on `changed_share` of all
+    pixels. `decided_at` is when the checker last answered, or when ops decided. `checker` is "" where nobody
+    had looked before ops decided.
+    """
+
+    image_id: str
+    mask_sha256: str
+    verdict: Verdict
+    checker: str
+    decided_at: datetime
+    errors: tuple[ErrorType, ...] = ()
+    annotation_id: int | None = None
+    changed_share: float | None = None
+    path: str | None = None
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class RoundState(StrEnum):
     SELECTING = "selecting"
     RATING = "rating"
     LABELLING = "labelling"
+    CHECKING = "checking"
     TRAINING = "training"
     EVALUATING = "evaluating"
     PROMOTING = "promoting"
@@ -34,7 +35,7 @@ class RoundState(StrEnum):
 
     @property
     def waits_for_people(self) -> bool:
-        return self in (RoundState.RATING, RoundState.LABELLING)
+        return self in (RoundState.RATING, RoundState.LABELLING, RoundState.CHECKING)
 
 
 _WORK = (
@@ -43,6 +44,7 @@ _WORK = (
     RoundState.SELECTING,
     RoundState.RATING,
     RoundState.LABELLING,
+    RoundState.CHECKING,
     RoundState.TRAINING,
     RoundState.EVALUATING,
     RoundState.PROMOTING,

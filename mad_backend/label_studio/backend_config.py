@@ -10,7 +10,7 @@ from mad_backend.core.drawing import VOID_NAME
 from mad_backend.errors import LabelFormatError
 from mad_backend.label_studio.label_config import IMAGE_TAG, MASK_TAG
 
-CONTROLS: Final = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels")
+CONTROLS: Final = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels", "EllipseLabels")
 """Tags whose regions we understand."""
 
 

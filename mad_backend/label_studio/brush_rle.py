@@ -14,8 +14,28 @@ from mad_backend.errors import LabelFormatError
 
 _HEAD_BITS: Final = 53
 _WORD_BITS: Final = 8
-_WINDOW_BYTES: Final = 8
-"""One block's head and first word take at most 27 bits, wherever in a byte they start."""
+_RUN_BITS: Final = (3, 4, 8, 16)
+"""Run sizes that Label Studio and its SDK write."""
+_LONGEST_RUN: Final = 1 << 16
+"""Run sizes are four bits, so no block holds more values."""
+
+
+def encode_alpha(alpha: NDArray[np.uint8]) -> list[int]:
+    """The `rle` of a region from its (H, W) uint8 alpha channel, as JSON has it; colours are alpha too.
+
+    Byte for byte what `mask2rle` of label_studio_sdk 2.1.2 writes.
+    """
+    from mad_backend.label_studio.rle_kernels import pack_alpha
+
+    head = alpha.size * 4
+    for number, bits in ((_WORD_BITS - 1, 5), *((bits - 1, 4) for bits in _RUN_BITS)):
+        head = head << bits | number
+    code = np.empty(alpha.size * 2 + 24, np.uint8)
+    code[:6] = np.frombuffer((head >> 5).to_bytes(6, "big"), np.uint8)
+    used, held, bits = pack_alpha(np.ascontiguousarray(alpha).ravel(), code, 6, head & 31, 5)
+    # The SDK fills up to a whole byte, and adds an empty one where nothing is left to fill.
+    code[used] = held << (8 - bits)
+    return list(code[: used + 1].tobytes())
 
 
 def decode_alpha(rle: object, height: int, width: int) -> NDArray[np.uint8]:
@@ -23,6 +43,8 @@ def decode_alpha(rle: object, height: int, width: int) -> NDArray[np.uint8]:
 
     Raises LabelFormatError when it is no such list, is cut short, or is of a picture of another size.
     """
+    from mad_backend.label_studio.rle_kernels import PADDING, unpack_alpha
+
     data = _bytes(rle)
     head = int.from_bytes(data[: _HEAD_BITS // 8 + 1], "big") >> (-_HEAD_BITS % 8)
     values, word_bits = head >> 21, (head >> 16 & 31) + 1
@@ -34,46 +56,14 @@ def decode_alpha(rle: object, height: int, width: int) -> NDArray[np.uint8]:
         )
     if word_bits != _WORD_BITS:
         raise LabelFormatError(f"brush RLE has words of {word_bits} bits; wanted {_WORD_BITS}")
-    counts, words = _blocks(data, run_bits, values)
-    # Values 4k + 3 are alpha: of those before position p there are p // 4, so no colour need be unpacked.
-    ends = np.minimum(np.cumsum(np.asarray(counts, np.int64)), values) // 4
-    alpha = np.repeat(np.asarray(words, np.uint8), np.diff(ends, prepend=0))
+    if values > _LONGEST_RUN * 8 * len(data):  # before memory is asked for: a few bytes can claim any size
+        raise LabelFormatError(f"brush RLE is cut short: {len(data)} bytes cannot hold {values} values")
+    alpha = np.empty(height * width, np.uint8)
+    padded = np.frombuffer(data + bytes(PADDING), np.uint8)
+    found = unpack_alpha(padded, _HEAD_BITS, np.array(run_bits), values, alpha)
+    if found < values:
+        raise LabelFormatError(f"brush RLE is cut short: {found} of {values} values are there")
     return alpha.reshape(height, width)
-
-
-def _blocks(data: bytes, run_bits: list[int], values: int) -> tuple[list[int], list[int]]:
-    """How often each word stands, and the words, in order, until there are `values`."""
-    counts: list[int] = []
-    words: list[int] = []
-    bits = len(data) * 8
-    padded = data + bytes(_WINDOW_BYTES)
-    position, found = _HEAD_BITS, 0
-    while found < values:
-        byte, shift = position >> 3, position & 7
-        window = int.from_bytes(padded[byte : byte + _WINDOW_BYTES], "big") >> (37 - shift)  # 27 bits
-        size = run_bits[window >> 24 & 3]
-        count = (window >> 24 - size & (1 << size) - 1) + 1
-        position += 3 + size
-        is_one_word = window >> 26 & 1 or count == 1
-        end = position + _WORD_BITS * (1 if is_one_word else count)
-        if end > bits:
-            raise LabelFormatError(f"brush RLE is cut short: {found} of {values} values are there")
-        if is_one_word:
-            counts.append(count)
-            words.append(window >> 16 - size & 255)
-        else:
-            counts.extend([1] * count)
-            words.extend(_aligned(data, position, count))
-        found += count
-        position = end
-    return counts, words
-
-
-def _aligned(data: bytes, position: int, count: int) -> bytes:
-    """`count` words of 8 bits that start at bit `position`."""
-    byte, shift = position >> 3, position & 7
-    packed = int.from_bytes(data[byte : byte + count + 1].ljust(count + 1, b"\0"), "big") >> (8 - shift)
-    return (packed & (1 << 8 * count) - 1).to_bytes(count, "big")
 
 
 def _bytes(rle: object) -> bytes:

@@ -19,6 +19,8 @@ MASK_TAG: Final = "mask"
 IMAGE_TAG: Final = "image"
 QUALITY_TAG: Final = "quality"
 OUT_OF_DOMAIN: Final = "ood"
+VERDICT_TAG: Final = "verdict"
+ERRORS_TAG: Final = "errors"
 
 # Choices stand above the images: below, a portrait image would push them out of sight.
 _RATING: Final = """\
@@ -62,17 +64,57 @@ _RATING: Final = """\
 </View>
 """
 
-# No rotation: a rotated mask would have to be turned back. No smoothing: zoomed mask pixels stay crisp.
+# No rotation: a rotated mask would have to be turned back. No smoothing: zoomed mask pixels stay crisp. The image ends
+# above the bottom bar below two rows of labels, and the slider of the brush's size does not cover them.
 _SEGMENTATION: Final = """\
-<View>
+<View className="sg">
+  <Style>
+    .sg .lsf-tool__controls-body {{ transform: translateY(64px); }}
+  </Style>
   <BitmaskLabels name="mask" toName="image" showInline="true" opacity="0.6">
 {labels}
   </BitmaskLabels>
   <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"
-         contrastControl="true" rotateControl="false" smoothing="false"/>
+         contrastControl="true" rotateControl="false" smoothing="false" maxHeight="calc(100vh - 216px)"/>
 </View>
 """
 
+_LETTERS: Final = "qwtasdfgzxcjkl"
+_LABEL_KEYS: Final = (*"1234567890", *_LETTERS, *(f"shift+{letter}" for letter in _LETTERS))
+"""Of the labels, in order. Label Studio's own choice has "e" too, its eraser's key: whoever erases in a chosen region
+would turn that into the label. Its other tools are b, h and v; y, m, n, u, i, o, p belong to the cross-check."""
+
+# Keys that no label has. The image ends above the bottom bar below the questions and two rows of labels.
+_CHECK: Final = """\
+<View className="ck">
+  <Style>
+    .ck .q {{ border: 1px solid #8888; border-radius: 8px; padding: 6px 14px; margin-bottom: 4px;
+              display: flex; flex-wrap: wrap; gap: 0 40px; align-items: center; }}
+    .ck .q .lsf-choices {{ margin: 0; }}
+    .ck .q label {{ font-size: 16px; margin-right: 6px; }}
+    .ck .lsf-tool__controls-body {{ transform: translateY(64px); }}
+  </Style>
+  <View className="q">
+    <Choices name="verdict" toName="image" choice="single-radio" layout="inline" required="true"
+             requiredMessage="Accept, Corrected or Reject?">
+      <Choice value="Accept" alias="accepted" hotkey="y"/>
+      <Choice value="Corrected" alias="corrected" hotkey="m"/>
+      <Choice value="Reject" alias="rejected" hotkey="n"/>
+    </Choices>
+    <Choices name="errors" toName="image" choice="multiple" layout="inline">
+      <Choice value="boundary" hotkey="u"/>
+      <Choice value="missing" hotkey="i"/>
+      <Choice value="wrong class" hotkey="o"/>
+      <Choice value="void" hotkey="p"/>
+    </Choices>
+  </View>
+  <BitmaskLabels name="mask" toName="image" showInline="true" opacity="0.6">
+{labels}
+  </BitmaskLabels>
+  <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"
+         contrastControl="true" rotateControl="false" smoothing="false" maxHeight="calc(100vh - 266px)"/>
+</View>
+"""
 
 _SWATCH: Final = (
     '<span style="margin-right:16px;white-space:nowrap"><span style="display:inline-block;width:14px;'
@@ -95,17 +137,30 @@ def segmentation_config(labels: LabelSet) -> str:
     The background has a label only where class 0 is the background. Raises SettingsError if a class is
     called "void".
     """
+    return _SEGMENTATION.format(labels=_label_lines(labels))
+
+
+def check_config(labels: LabelSet) -> str:
+    """A verdict by key, types of errors, and the masks to correct; task data: image, item.
+
+    Raises SettingsError if a class is called "void".
+    """
+    return _CHECK.format(labels=_label_lines(labels))
+
+
+def _label_lines(labels: LabelSet) -> str:
     if VOID_NAME in labels.names:
         raise SettingsError(
             f'label set "{labels.name}" has a class called "{VOID_NAME}", the name of the label for pixels '
             "that do not count; give the class another name"
         )
     entries = [(c.name, c.color) for c in labels.classes] + [(VOID_NAME, VOID_COLOR)]
+    keys = [f' hotkey="{key}"' for key in _LABEL_KEYS] + [""] * len(entries)
     lines = [
-        f"    <Label value={quoteattr(name)} background={quoteattr(hex_color(color))}/>"
-        for name, color in entries
+        f"    <Label value={quoteattr(name)} background={quoteattr(hex_color(color))}{key}/>"
+        for (name, color), key in zip(entries, keys, strict=False)
     ]
-    return _SEGMENTATION.format(labels="\n".join(lines))
+    return "\n".join(lines)
 
 
 def picture_config() -> str:
@@ -118,7 +173,7 @@ def image_fields(config: str) -> tuple[str, ...]:
 
     Raises LabelFormatError if `config` is not XML.
     """
-    values = [element.get("value", "") for element in _parsed(config).iter("Image")]
+    values = [element.get("value", "") for element in parsed(config).iter("Image")]
     return tuple(dict.fromkeys(value[1:] for value in values if value.startswith("$")))
 
 
@@ -127,7 +182,7 @@ def signature(config: str) -> str:
 
     Raises LabelFormatError if `config` is not XML.
     """
-    root = _parsed(config)
+    root = parsed(config)
     for element in root.iter():
         element.text = " ".join((element.text or "").split())
         element.tail = None
@@ -135,7 +190,8 @@ def signature(config: str) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _parsed(config: str) -> ET.Element:
+def parsed(config: str) -> ET.Element:
+    """The root of any label configuration; raises LabelFormatError if `config` is not XML."""
     try:
         return ET.fromstring(config)  # noqa: S314 - from a server we trust; expat bounds entities
     except ET.ParseError as error:

@@ -1,4 +1,4 @@
-"""Polygons and rectangles of Label Studio, whose numbers are percent of the image, as masks."""
+"""Polygons, rectangles and ellipses of Label Studio, whose numbers are percent of the image, as masks."""
 
 import math
 from collections.abc import Sequence
@@ -40,6 +40,22 @@ def rectangle(value: Region, height: int, width: int) -> Mask:
     corners = [(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)]
     turned = [(x + dx * cosine - dy * sine, y + dx * sine + dy * cosine) for dx, dy in corners]
     return _fill(np.array(turned), height, width)
+
+
+def ellipse(value: Region, height: int, width: int) -> Mask:
+    """(height, width) bool mask of `value`'s centre x, y, radiusX, radiusY, turned clockwise by `rotation` degrees.
+
+    A pixel is in if its centre is. Raises LabelFormatError when one of them is no number.
+    """
+    x, y, a, b = _numbers([field_of(value, key) for key in ("x", "y", "radiusX", "radiusY")], 4)
+    (degrees,) = _numbers([field_of(value, "rotation") or 0], 1)
+    x, a, y, b = x * width / 100, a * width / 100, y * height / 100, b * height / 100
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    dx, dy = np.arange(width) + 0.5 - x, np.arange(height)[:, None] + 0.5 - y
+    along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+    # Multiplied out, because a radius may be 0.
+    inside: Mask = (along * b) ** 2 + (across * a) ** 2 <= (a * b) ** 2
+    return inside if a and b else np.zeros((height, width), np.bool_)
 
 
 def _fill(points: NDArray[np.float64], height: int, width: int) -> Mask:

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from mad_backend.core.records import HumanMask, ProjectRole, Rating, RemoteProject
 from mad_backend.store.database import Database
-from mad_backend.store.tables import facts, masks, ratings, remote_projects, remote_tasks
+from mad_backend.store.tables import chosen, facts, masks, ratings, remote_projects, remote_tasks, rounds
 
 
 class RemoteTable:
@@ -23,6 +24,11 @@ class RemoteTable:
         """Opaque name of one task, 24 hex digits: the same for the same (round, role, image, seat), telling nothing."""
         text = "\n".join((str(number), role, image_id, *([seat] if seat else []))).encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:24]
+
+    def sign(self, text: str) -> str:
+        """32 hex digits that only processes of this store can make for `text`."""
+        # Item keys begin with a round's number, so that none is ever a part of a signature.
+        return hmac.new(self._secret, f"signed\n{text}".encode(), hashlib.sha256).hexdigest()[:32]
 
     def record_project(self, number: int, project: RemoteProject) -> None:
         row = {
@@ -52,34 +58,50 @@ class RemoteTable:
         self, number: int, role: ProjectRole, task_ids: Mapping[str, int], seat: str = ""
     ) -> None:
         """Image id -> task id of what the server has; tasks not named are forgotten (a person deleted them)."""
-        rows = [
-            {
-                "round_number": number,
-                "role": role,
-                "image_id": image_id,
-                "item": self.item_key(number, role, image_id, seat),
-                "task_id": task_id,
-                "seat": seat,
-            }
-            for image_id, task_id in task_ids.items()
-        ]
-        gone = (
-            (remote_tasks.c.round_number == number)
-            & (remote_tasks.c.role == role)
-            & (remote_tasks.c.seat == seat)
-        )
+        mine = _tasks_of(number, role, seat)
         with self._db.transaction() as connection:
-            connection.execute(delete(remote_tasks).where(gone))
+            known = connection.execute(select(remote_tasks).where(mine)).all()
+            read_at = {(row.image_id, row.task_id): row.read_at for row in known}
+            rows = [
+                {
+                    "round_number": number,
+                    "role": role,
+                    "image_id": image_id,
+                    "item": self.item_key(number, role, image_id, seat),
+                    "task_id": task_id,
+                    "seat": seat,
+                    "read_at": read_at.get((image_id, task_id)),
+                }
+                for image_id, task_id in task_ids.items()
+            ]
+            connection.execute(delete(remote_tasks).where(mine))
             if rows:
                 connection.execute(insert(remote_tasks), rows)
 
     def tasks(self, number: int, role: ProjectRole, seat: str = "") -> dict[str, int]:
         """Image id -> task id."""
-        query = select(remote_tasks).where(
-            remote_tasks.c.round_number == number, remote_tasks.c.role == role, remote_tasks.c.seat == seat
-        )
+        query = select(remote_tasks).where(_tasks_of(number, role, seat))
         with self._db.transaction() as connection:
             return {row.image_id: row.task_id for row in connection.execute(query)}
+
+    def read_times(self, number: int, role: ProjectRole, seat: str = "") -> dict[int, datetime]:
+        """Task id -> `updated_at` it had when its answers were last read, for tasks that were."""
+        query = select(remote_tasks).where(_tasks_of(number, role, seat), remote_tasks.c.read_at.is_not(None))
+        with self._db.transaction() as connection:
+            return {row.task_id: row.read_at for row in connection.execute(query)}
+
+    def record_read(
+        self, number: int, role: ProjectRole, times: Mapping[str, datetime | None], seat: str = ""
+    ) -> None:
+        """Image id -> `updated_at` of what was read of its task; None: the next pull is to read it again."""
+        changed = (
+            update(remote_tasks)
+            .where(_tasks_of(number, role, seat), remote_tasks.c.image_id == bindparam("image"))
+            .values(read_at=bindparam("time"))
+        )
+        with self._db.transaction() as connection:
+            if times:
+                connection.execute(changed, [{"image": i, "time": time} for i, time in times.items()])
 
     def image_of_item(self, item: str) -> str | None:
         """Pool image behind an opaque item key that was pushed, or None."""
@@ -88,8 +110,11 @@ class RemoteTable:
                 select(remote_tasks.c.image_id).where(remote_tasks.c.item == item)
             ).scalar()
 
-    def record_ratings(self, number: int, found: Sequence[Rating]) -> None:
-        """All ratings of the round as they now stand; those that people deleted disappear here too."""
+    def record_ratings(self, number: int, found: Sequence[Rating]) -> bool:
+        """All ratings of the round as they now stand; those that people deleted disappear here too.
+
+        False, and nothing changes, once S and T were drawn from them.
+        """
         rows = [
             {
                 "round_number": number,
@@ -103,9 +128,16 @@ class RemoteTable:
             for r in found
         ]
         with self._db.transaction() as connection:
+            # A cut at the same moment waits, or is waited for (Postgres; SQLite locks the whole database).
+            connection.execute(
+                select(rounds.c.number).where(rounds.c.number == number).with_for_update()
+            ).first()
+            if connection.execute(select(chosen).where(chosen.c.round_number == number)).first():
+                return False
             connection.execute(delete(ratings).where(ratings.c.round_number == number))
             if rows:
                 connection.execute(insert(ratings), rows)
+        return True
 
     def ratings(self, number: int) -> list[Rating]:
         query = select(ratings).where(ratings.c.round_number == number)
@@ -129,6 +161,13 @@ class RemoteTable:
         }
         with self._db.transaction() as connection:
             self._db.upsert(connection, masks, ["round_number", "image_id"], [row])
+
+    def forget_masks(self, number: int, image_ids: Collection[str]) -> None:
+        """Label maps that are no longer there, because people deleted or emptied them."""
+        with self._db.transaction() as connection:
+            for image_id in image_ids:
+                gone = (masks.c.round_number == number) & (masks.c.image_id == image_id)
+                connection.execute(delete(masks).where(gone))
 
     def masks(self, number: int) -> dict[str, HumanMask]:
         """Image id -> pulled label map, of S and T alike."""
@@ -166,3 +205,11 @@ class RemoteTable:
             self._db.insert_missing(connection, facts, [fresh])
             kept = connection.execute(select(facts.c.value).where(facts.c.name == "item_secret")).scalar_one()
         return bytes.fromhex(kept)
+
+
+def _tasks_of(number: int, role: ProjectRole, seat: str) -> ColumnElement[bool]:
+    return (
+        (remote_tasks.c.round_number == number)
+        & (remote_tasks.c.role == role)
+        & (remote_tasks.c.seat == seat)
+    )

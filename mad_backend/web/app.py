@@ -11,8 +11,10 @@ from waitress.server import create_server
 from werkzeug.exceptions import HTTPException
 
 from mad_backend.errors import MadError, ModelError, StoreError
+from mad_backend.pictures import PictureFolder
 from mad_backend.settings import Secrets, ServeSettings, Settings
 from mad_backend.store.store import Store
+from mad_backend.web.media import media
 from mad_backend.web.ml_backend import ml_backend
 from mad_backend.web.target_service import TargetService
 
@@ -27,6 +29,9 @@ def create_app(service: TargetService, store: Store, settings: Settings, secrets
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.register_blueprint(ml_backend(service, store, settings.models.name, secrets.webhook_secret))
+    # Whatever label_studio.media is now: tasks that were sent before show what they showed.
+    addresses = [settings.label_studio.url, *filter(None, [secrets.label_studio_url])]
+    app.register_blueprint(media(PictureFolder(settings.pictures, store.remote.sign), addresses))
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(MadError, _failed)
     app.register_error_handler(Exception, _unforeseen)

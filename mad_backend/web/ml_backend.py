@@ -10,10 +10,9 @@ from flask import Blueprint, Response, abort, jsonify, request
 from pydantic import SecretStr
 
 from mad_backend.core.records import ModelVersion
+from mad_backend.label_studio.webhook import SECRET_HEADER
 from mad_backend.store.store import Store
 from mad_backend.web.target_service import TargetPrediction, TargetService
-
-SECRET_HEADER = "X-MAD-Secret"  # noqa: S105 - a header's name
 
 
 def ml_backend(

@@ -13,6 +13,7 @@ ORDER = [
     "selecting",
     "rating",
     "labelling",
+    "checking",
     "training",
     "evaluating",
     "promoting",
@@ -68,4 +69,4 @@ def test_the_error_says_what_would_have_been_possible() -> None:
 def test_each_state_knows_what_it_is() -> None:
     assert {s for s in RoundState if s.is_working} == set(ORDER[:-1])
     assert {s for s in RoundState if s.is_over} == {"finished", "cancelled"}
-    assert {s for s in RoundState if s.waits_for_people} == {"rating", "labelling"}
+    assert {s for s in RoundState if s.waits_for_people} == {"rating", "labelling", "checking"}

@@ -1,12 +1,19 @@
 """Label configurations, their signature, and the legend."""
 
+from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from mad_backend.core.labels import LabelClass, LabelSet
 from mad_backend.errors import LabelFormatError, SettingsError
-from mad_backend.label_studio.label_config import legend_html, rating_config, segmentation_config, signature
+from mad_backend.label_studio.label_config import (
+    check_config,
+    legend_html,
+    rating_config,
+    segmentation_config,
+    signature,
+)
 
 LABELS = LabelSet("odd", (LabelClass("background", (0, 0, 0)), LabelClass('cat & "dog" <x>', (200, 0, 1))))
 
@@ -77,3 +84,15 @@ def test_the_legend_tells_the_page_how_tall_the_picture_is(
     if shape:
         assert f'class="rt-{shape}"' in html
         assert f".rt-{shape})" in rating_config()
+
+
+@pytest.mark.parametrize("make", [segmentation_config, check_config])
+def test_no_label_has_a_key_of_a_tool_or_of_the_verdict(make: Callable[[LabelSet], str]) -> None:
+    many = LabelSet("many", tuple(LabelClass(f"class {n}", (n, n, n)) for n in range(60)))
+    root = ET.fromstring(make(many))
+    keys = [label.get("hotkey") for label in root.iter("Label")]
+    assert keys[:12] == [*"1234567890", "q", "w"]
+    given = [key for key in keys if key]
+    others = {choice.get("hotkey") for choice in root.iter("Choice")} | set("behv")
+    assert len(set(given)) == len(given) == 38
+    assert not others & set(given)

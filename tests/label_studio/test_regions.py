@@ -61,11 +61,12 @@ def test_results_that_mark_no_pixels_are_left_out_and_places_are_kept() -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ({"type": "ellipselabels"}, "region 1 has type 'ellipselabels'; wanted brushlabels, bitmasklabels"),
+        ({"type": "cuboidlabels"}, "region 1 has type 'cuboidlabels'; wanted brushlabels, bitmasklabels"),
+        ({"type": "keypointlabels"}, "region 1 is a keypoint"),
         ("nonsense", "region 1 has type 'None'"),
         (
             {**region("brushlabels", rle=SDK_RLE), "value": {"rle": SDK_RLE}},
-            "wanted one label under brushlabels",
+            "region 1 has no label; wanted one label",
         ),
         ({"type": "brushlabels", **SIZE, "value": {"brushlabels": ["a", "b"]}}, "wanted one label"),
         ({**region("brushlabels", rle=SDK_RLE), "original_width": None}, "original_width None"),
@@ -73,7 +74,7 @@ def test_results_that_mark_no_pixels_are_left_out_and_places_are_kept() -> None:
             {**region("brushlabels", rle=SDK_RLE), "original_width": 10**6, "original_height": 10**6},
             "at most",
         ),
-        ({**region("brushlabels", rle=SDK_RLE), "image_rotation": 90}, "turned image"),
+        ({**region("brushlabels", rle=SDK_RLE), "image_rotation": 90}, "turned by 90 degrees"),
     ],
 )
 def test_a_region_that_is_not_understood_is_named(broken: Any, reason: str) -> None:

@@ -1,5 +1,6 @@
-"""Polygons and rectangles as masks: by hand, against arithmetic on areas, and as a partition."""
+"""Polygons, rectangles and ellipses as masks: by hand, against arithmetic on areas, and as a partition."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mad_backend.errors import LabelFormatError
-from mad_backend.label_studio.shapes import polygon, rectangle
+from mad_backend.label_studio.shapes import ellipse, polygon, rectangle
 
 
 def points(*pairs: tuple[float, float]) -> dict[str, Any]:
@@ -115,3 +116,32 @@ def test_points_that_are_none_are_refused(broken: dict[str, Any]) -> None:
 def test_a_rectangle_without_its_numbers_is_refused(broken: dict[str, Any]) -> None:
     with pytest.raises(LabelFormatError, match="wanted"):
         rectangle(broken, 4, 4)
+
+
+def test_an_ellipse_holds_the_pixels_whose_centres_are_in_it() -> None:
+    value = {"x": 50, "y": 50, "radiusX": 40, "radiusY": 25, "rotation": 0}
+    mask = ellipse(value, 200, 300)
+    assert mask.sum() == pytest.approx(math.pi * 120 * 50, rel=0.002)
+    assert mask[100, [29, 30, 269, 270]].tolist() == [False, True, True, False]
+    assert mask[[49, 50, 149, 150], 150].tolist() == [False, True, True, False]
+
+
+def test_an_ellipse_turns_clockwise_about_its_centre_in_pixels_not_in_percent() -> None:
+    value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": 90}
+    upright = {"x": 50, "y": 50, "radiusX": 10 * 20 / 40, "radiusY": 20 * 40 / 20, "rotation": 0}
+    assert np.array_equal(ellipse(value, 20, 40), ellipse(upright, 20, 40))
+    slanted = ellipse({**value, "radiusY": 2, "rotation": 45}, 40, 40)
+    assert slanted[15, 15]
+    assert not slanted[15, 25]
+
+
+def test_an_ellipse_without_extent_is_empty() -> None:
+    assert not ellipse({"x": 50, "y": 50, "radiusX": 0, "radiusY": 9}, 9, 9).any()
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"x": 1, "y": 2, "radiusX": 3}, {"x": 1, "y": 2, "radiusX": 3, "radiusY": "4"}]
+)
+def test_an_ellipse_without_its_numbers_is_refused(broken: dict[str, Any]) -> None:
+    with pytest.raises(LabelFormatError, match="wanted"):
+        ellipse(broken, 4, 4)

@@ -220,7 +220,7 @@ class TestImagesWithoutAnswer:
             ({"result": [], "error": "out of memory"}, "out of memory"),
             ([], "came list"),
             ([{"result": []}, {"result": []}], "came list"),
-            ({"result": [{"type": "ellipselabels"}]}, "type 'ellipselabels'"),
+            ({"result": [{"type": "cuboidlabels"}]}, "type 'cuboidlabels'"),
         ],
     )
     def test_a_failed_entry_is_no_answer_for_its_image_alone(

@@ -12,12 +12,15 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet, RgbImage
 from mad_backend.core.records import ProjectRole
+from mad_backend.label_studio.rating_help import rating_help
 from mad_backend.store.store import Store
-from sync.pull import pull_masks, pull_ratings
+from sync.pull_masks import pull_masks
+from sync.pull_ratings import pull_ratings
 from sync.push import PushItem
 from sync.rating_project import push_rating
 from sync.segmentation_project import push_segmentation
 from tests.conftest import RunningLabelStudio
+from tests.sync.rating_tasks import make_project, project_id
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -269,3 +272,29 @@ def test_an_annotator_corrects_the_targets_masks_and_the_stroke_wins(
     assert scene()[1][260, 200] == 1, "the stroke went over the pond"
     assert np.array_equal(found[~painted], scene()[1][~painted])
     assert painted.sum() < 0.1 * painted.size
+
+
+def test_raters_are_shown_drawn_examples_before_they_begin(
+    label_studio: RunningLabelStudio, store: Store, page: Page, shots: Path
+) -> None:
+    make_project(label_studio, store, 1)
+    number = project_id(store)
+    label_studio.admin.patch_project(number, expert_instruction=rating_help(), show_instruction=True)
+    page.goto(f"{label_studio.server.url}/projects/{number}/data?labeling=1")
+    expect(page.get_by_text(RATING_HINT)).to_be_in_viewport(timeout=TIMEOUT_MS)
+    examples = page.locator('table[width="144"]')
+    expect(examples).to_have_count(4)
+    page.wait_for_timeout(500)  # the window grows when it opens
+    page.screenshot(path=shots / "rating-examples.png")
+    dog, meadow = (64, 48), (4, 76)
+    for n, (on_dog, on_meadow) in enumerate(
+        [((125, 85, 50), (120, 165, 80)), ((188, 46, 32), (120, 165, 80)), ((188, 46, 32), (120, 165, 80))]
+    ):
+        expect(examples.nth(n)).to_be_in_viewport(ratio=1)
+        with Image.open(io.BytesIO(examples.nth(n).screenshot())) as shot:
+            assert (shot.width, shot.height) in ((144, 84), (144, 85))
+            pixels = np.asarray(shot.convert("RGB"))
+        assert is_like(tuple(pixels[dog[1], dog[0]].tolist()), on_dog)
+        assert is_like(tuple(pixels[meadow[1], meadow[0]].tolist()), on_meadow)
+    for text in ("5: the dog, whole", "1: most is missing", "out of domain: not a photo"):
+        expect(page.get_by_text(text, exact=False).first).to_be_in_viewport()

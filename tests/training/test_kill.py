@@ -1,4 +1,4 @@
-"""kill -9 in the middle of scoring, of a push, of a pull and of fine-tuning, then the same command again."""
+"""kill -9 in the middle of scoring, of pushes, of pulls and of fine-tuning, then the same command again."""
 
 import os
 import signal
@@ -25,7 +25,11 @@ from training.steps import load_item
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240
-ROLES = {RoundState.RATING: ProjectRole.RATING, RoundState.LABELLING: ProjectRole.SEGMENTATION}
+ROLES = {
+    RoundState.RATING: ProjectRole.RATING,
+    RoundState.LABELLING: ProjectRole.SEGMENTATION,
+    RoundState.CHECKING: ProjectRole.CHECK,
+}
 
 
 class Driver:
@@ -118,7 +122,7 @@ def pair(make_project: MakeProject) -> tuple[Project, Project]:
 def test_a_round_killed_in_scoring_push_pull_and_training_ends_as_an_undisturbed_one(
     pair: tuple[Project, Project], label_studio: RunningLabelStudio
 ) -> None:
-    """Slow: two whole rounds, and five starts of the scheduler."""
+    """Slow: two whole rounds, and nine starts of the scheduler."""
     undisturbed, killed = pair
     run_undisturbed(undisturbed, label_studio)
     start_round(killed, label_studio.admin)
@@ -143,6 +147,15 @@ def test_a_round_killed_in_scoring_push_pull_and_training_ends_as_an_undisturbed
     assert driver.state() is RoundState.LABELLING
     assert len(store.remote.masks(1)) < drawn, "the pull was over before the kill"
 
+    driver.kill_when(lambda: store.rounds.get(1).note.startswith("sending label maps"))
+    assert driver.state() is RoundState.CHECKING
+    assert not store.remote.tasks(1, ProjectRole.CHECK), "the push was over before the kill"
+    driver.kill_when(lambda: bool(store.remote.tasks(1, ProjectRole.CHECK)))
+    driver.let_people_work()
+    driver.kill_when(lambda: len(store.checks.all(1)) > 0)
+    assert driver.state() is RoundState.CHECKING
+    assert len(store.checks.all(1)) < drawn, "the pull was over before the kill"
+
     checkpoints = root / "training"
     driver.kill_when(lambda: any(checkpoints.rglob("last.pt")))
     assert driver.state() is RoundState.TRAINING
@@ -154,7 +167,16 @@ def test_a_round_killed_in_scoring_push_pull_and_training_ends_as_an_undisturbed
     assert store.choices.test_set(1) == undisturbed.store.choices.test_set(1)
     assert task_count(killed, label_studio, ProjectRole.RATING) == len(store.choices.selection(1))
     assert task_count(killed, label_studio, ProjectRole.SEGMENTATION) == drawn
+    assert task_count(killed, label_studio, ProjectRole.CHECK) == drawn
     for project in pair:
         assert len(project.store.remote.masks(1)) == drawn
+        assert [(c.image_id, c.verdict, c.errors) for c in project.store.checks.all(1)] == [
+            (c.image_id, c.verdict, c.errors) for c in store.checks.all(1)
+        ]
+        authors = {i: mask.annotator for i, mask in project.store.remote.masks(1).items()}
+        assert all(check.checker != authors[check.image_id] for check in project.store.checks.all(1))
+    assert {m.sha256 for m in store.final_masks(1).values()} == {
+        m.sha256 for m in undisturbed.store.final_masks(1).values()
+    }
     weights = [Path(p.store.versions.get("scenes@1").path or "").read_bytes() for p in pair]
     assert weights[0] == weights[1]

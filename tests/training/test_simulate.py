@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from mad_backend.core.labels import LabelMap
+from mad_backend.core.labels import VOID, LabelMap
+from mad_backend.core.records import ErrorType
 from mad_backend.pool.images import read_label_map
 from mad_backend.pool.sources import list_labelled
 from tests.training.conftest import MakeProject
 from training.project import Project
+from training.scenes import HOUSE, TREE
 from training.simulate import Oracle
 
 RATERS = ("ann", "bob", "cat")
@@ -84,3 +86,32 @@ def test_an_annotator_draws_the_truth(finished: Project, truths: dict[str, Label
     oracle = Oracle(finished)
     for image_id, truth in truths.items():
         np.testing.assert_array_equal(oracle.drawing(image_id), truth)
+
+
+def test_a_hasty_annotator_forgets_a_class_now_and_then_and_checkers_call_it_missing(
+    finished: Project, truths: dict[str, LabelMap]
+) -> None:
+    oracle, slips = Oracle(finished), 0
+    for image_id, truth in truths.items():
+        drawn = oracle.hasty_drawing(image_id)
+        np.testing.assert_array_equal(drawn, oracle.hasty_drawing(image_id))
+        wrong = drawn != truth
+        slips += wrong.any()
+        assert oracle.errors(image_id, drawn) == ((ErrorType.MISSING,) if wrong.any() else ())
+        assert len(np.unique(truth[wrong])) <= 1
+        assert not drawn[wrong].any()
+        assert drawn.any() == truth.any(), "an empty drawing would be none"
+    assert 0 < slips < len(truths) / 3
+
+
+def test_every_kind_of_error_is_told(finished: Project, truths: dict[str, LabelMap]) -> None:
+    oracle = Oracle(finished)
+    image_id, truth = next((i, t) for i, t in truths.items() if (t == TREE).any() and (t == 0).any())
+    for value, where, kind in (
+        (TREE, truth == 0, ErrorType.BOUNDARY),
+        (0, truth == TREE, ErrorType.MISSING),
+        (HOUSE, truth == TREE, ErrorType.WRONG_CLASS),
+        (VOID, truth == TREE, ErrorType.VOID),
+    ):
+        assert oracle.errors(image_id, np.where(where, value, truth).astype(np.uint8)) == (kind,)
+    assert oracle.errors(image_id, truth) == ()

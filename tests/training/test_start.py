@@ -1,17 +1,21 @@
 """Whatever is wrong is said in one clear sentence before a round is made."""
 
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mad_backend.core.rounds import RoundState
-from mad_backend.errors import LabelStudioError, MadError, ModelError, PoolError, StoreError
+from mad_backend.errors import LabelStudioError, MadError, ModelError, PoolError, SettingsError, StoreError
 from sync.client import LabelStudioClient
 from tests.conftest import RunningLabelStudio
 from tests.training.conftest import CONFIGS, MakeProject, settings_of
 from training.project import Project
-from training.start import start_round
+from training.start import check_people, start_round
 
 NAMES = ("house", "tree", "car", "person", "boat", "animal", "balloon")
 
@@ -149,3 +153,38 @@ def test_a_pool_at_label_studio_is_fetched_before_the_round_starts(
     start_round(project, client)
     assert [project.reader.size(image) for image in project.pool.values()] == [(192, 256)] * 2
     client.delete_project(theirs.project_id)
+
+
+@pytest.fixture
+def lonely() -> Iterator[LabelStudioClient]:
+    """A server with one user, as far as it is asked here."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps([{"id": 1, "email": "ann@example.com"}]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args: object) -> None:
+            """Silent."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield LabelStudioClient(f"http://127.0.0.1:{server.server_address[1]}", "token", backoff_s=0.01)
+        server.shutdown()
+        thread.join()
+
+
+def test_a_cross_check_by_one_person_alone_is_refused(
+    make_project: MakeProject, lonely: LabelStudioClient
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_people(make_project(), lonely)
+    assert str(caught.value) == (
+        f"check.enabled wants two people or more, since nobody checks a label map of their own; {lonely.url} has "
+        "ann@example.com: invite somebody there, or set check.enabled: false"
+    )
+    check_people(make_project("alone", check={"enabled": False}), lonely)

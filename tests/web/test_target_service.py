@@ -14,7 +14,7 @@ from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelMap
 from mad_backend.core.records import Frame, ProjectRole
 from mad_backend.errors import ModelError, PoolError, StoreError
-from mad_backend.label_studio.results import compose
+from mad_backend.label_studio.composition import compose
 from mad_backend.models.torchvision_operators import define_missing_operators
 from mad_backend.pool.images import read_rgb
 from mad_backend.pool.predictions import MAGIC, EncodedMap, PredictionStore, StoredMap

@@ -1,0 +1,1 @@
+"""`mad doctor`: looks for everything at a Label Studio server that makes teams lose a day."""
