@@ -1,8 +1,12 @@
 """Bringing 2,000 x 3 ratings back from a real Label Studio, all and after ten changes, beside its own export."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
+
+import requests
 
 from benchmarks.figure import print_figure
 from benchmarks.own_server import fresh_server, sdk_seconds
@@ -35,6 +39,11 @@ def main() -> None:
         snapshot_s = sdk_seconds(server, "export", project_id, count=TASKS)
         changed_s, own_s = after_changes(client, store)
         fresh_s = after_restart(client, store, root)
+        asked_ms = median_ms(client.version)
+        session = requests.Session()
+        plain_ms = median_ms(lambda: session.get(f"{server.url}/api/version", timeout=30).json())
+    name = "a small question on an open connection"
+    print_figure(name, "ms", asked_ms, plain_ms, "requests.Session", 1.0, less_is_better=True)
     name = f"full pull of {TASKS} x {RATERS} ratings"
     print_figure(name, "s", full_s, export_s, "GET export, JSON", 1.0, less_is_better=True)
     print_figure(
@@ -55,6 +64,16 @@ def main() -> None:
         1.0,
         less_is_better=True,
     )
+
+
+def median_ms(ask: Callable[[], object], repeats: int = 30) -> float:
+    """Milliseconds by the clock."""
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        ask()
+        taken.append(1000 * (time.perf_counter() - began))
+    return median(taken)
 
 
 def rate_all(server: EmbeddedLabelStudio, store: Store) -> int:

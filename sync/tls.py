@@ -13,6 +13,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from urllib3.util.ssl_ import create_urllib3_context
 
 from mad_backend.errors import SettingsError
+from sync.prompt import PromptAdapter
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Certificates:
     def prepare(self, session: Session, *, own: bool) -> Session:
         """Lets `session` use them; the client certificate only where it is for our own server."""
         session.mount("https://", _Adapter(self._own if own else self._strangers))
+        session.mount("http://", PromptAdapter())
         return session
 
     def _trusting(self) -> ssl.SSLContext:

@@ -50,6 +50,7 @@ FENCES = {
         "sync.transport",
         "sync.tokens",
         "sync.tls",
+        "sync.prompt",
         "sync.embedded",
         "sync.doctor.visits",
         "mad_backend.models.label_studio_client",

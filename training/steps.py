@@ -15,7 +15,6 @@ from mad_backend.pool.predictions import PredictionPack
 from sync.pull import PullProgress
 from sync.push import PushItem
 from training.evaluate import evaluate_all, image_sets
-from training.finetune import finetune_round
 from training.people import People
 from training.project import Project
 from training.promotion import decide
@@ -125,6 +124,9 @@ def check(context: Context, found: Round) -> bool:
 
 def train(context: Context, found: Round) -> bool:
     """f(i) from f(i-1) (Algorithm 1, lines 18-19)."""
+    # Late: the scheduler, which leaves this step to a process of its own, needs neither torch nor mmengine.
+    from training.finetune import finetune_round
+
     finetune_round(context.project, found, context.report)
     return True
 

@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     define_missing_operators()
     from mmseg.utils import register_all_modules
 
+    import training.finetune  # noqa: F401 - imported late by the step that trains
     from training.rounds import RoundRunner
 
     register_all_modules()

@@ -81,10 +81,10 @@ def test_a_blind_round_with_served_pictures_the_best_models_maps_and_webhooks(
     assert versions == {"start", "shifted", "confused", "scenes@0"}
     assert list(Path(project.settings.workspace / "evaluations").glob("start-*.json"))
 
-    assert crowd.work(1, ProjectRole.SEGMENTATION, lambda _: np.zeros((1, 1), np.uint8), lambda: False) == 5
+    assert crowd.work(1, ProjectRole.SEGMENTATION, lambda _: np.zeros((1, 1), np.uint8), lambda: False) >= 5
     assert runner.tick()
     assert store.rounds.get(1).state is RoundState.CHECKING, store.rounds.get(1).error
-    assert crowd.work(1, ProjectRole.CHECK, lambda _: np.zeros((1, 1), np.uint8), lambda: False) == 5
+    assert crowd.work(1, ProjectRole.CHECK, lambda _: np.zeros((1, 1), np.uint8), lambda: False) >= 5
     assert runner.tick()
     assert store.rounds.get(1).state is RoundState.FINISHED, store.rounds.get(1).error
 
