@@ -1,6 +1,7 @@
 """Plain HTTP whose answers do not wait for delayed acknowledgements."""
 
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 from requests.adapters import HTTPAdapter
@@ -29,7 +30,8 @@ class _PromptConnection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # urllib3 has it so itself
         # Each time anew: the kernel goes back to its own ways after some packets.
         if self.sock is not None and _AT_ONCE is not None:
-            self.sock.setsockopt(socket.IPPROTO_TCP, _AT_ONCE, 1)
+            with suppress(OSError):  # a kernel that does not know it: slower, that is all
+                self.sock.setsockopt(socket.IPPROTO_TCP, _AT_ONCE, 1)
         return super().getresponse()
 
 
