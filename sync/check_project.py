@@ -154,7 +154,7 @@ def push_checks(
             "annotations": [_author_is_done(author_of(item.mask, people))],
         }
 
-    place = host or UploadedPictures(client, _drawn_in(client, store, number))
+    place = host or UploadedPictures(client, drawn_in(client, store, number))
     pushed = [replace(item.photo, image_id=name) for name, item in by_id.items()]
     push_items(client, store, number, project, pushed, draw, report, place)
     there = client.project(project.project_id)
@@ -175,7 +175,7 @@ def _author_is_done(author: int | None) -> Json:
     return skip if author is None else {**skip, "completed_by": author}
 
 
-def _drawn_in(client: LabelStudioClient, store: Store, number: int) -> int | None:
+def drawn_in(client: LabelStudioClient, store: Store, number: int) -> int | None:
     """Id of the segmentation project, which holds the photos already; None if it is gone."""
     recorded = store.remote.project(number, ProjectRole.SEGMENTATION)
     return recorded.project_id if recorded and client.project(recorded.project_id) else None

@@ -11,10 +11,13 @@ DELETED_USER: Final = "deleted user"
 
 @dataclass(frozen=True)
 class TaskProblem:
-    """Something about one task that a person should look at; `text` says what and, where it is known, what to do."""
+    """Something about one task that a person should look at; `text` says what and, where it is known, what to do.
+
+    `task_id` is None for an image whose task is gone.
+    """
 
     image_id: str
-    task_id: int
+    task_id: int | None
     text: str
 
 

@@ -179,7 +179,7 @@ def _progress(
     left = open_images(image_ids, masks, checks)
     current, dropped = current_checks(masks, checks), dropped_images(checks)
     gone = [
-        TaskProblem(i, tasks.get(i, 0), "its label map is gone; it has to be drawn again")
+        TaskProblem(i, tasks.get(i), "its label map is gone; it has to be drawn again")
         for i in left
         if i not in masks
     ]

@@ -53,7 +53,7 @@ def is_cut(store: Store, number: int) -> bool:
 def _pull_project(client: LabelStudioClient, store: Store, number: int, project: RemoteProject) -> Changes:
     """Brings the answers of one project up to date."""
     changes = find_changes(client, store, number, project)
-    store.answers.replace(number, {gone.task_id: () for gone in changes.gone})
+    store.answers.replace(number, {gone.task_id: () for gone in changes.gone if gone.task_id is not None})
     if not changes.to_read:
         return changes
     people = client.people()

@@ -102,4 +102,6 @@ def _remarks(rows: list[RaterProgress], progress: PullProgress) -> list[str]:
             f"{departure.rater} left on {departure.at.astimezone(UTC):%Y-%m-%d}, replaced by "
             f"{departure.replaced_by}{kept}"
         )
-    return lines + [f"{p.image_id}, task {p.task_id}: {p.text}" for p in progress.problems]
+    return lines + [
+        f"{p.image_id}{f', task {p.task_id}' if p.task_id else ''}: {p.text}" for p in progress.problems
+    ]

@@ -8,11 +8,10 @@ from typing import Protocol
 from mad_backend.core.records import ProjectRole, RemoteProject
 from mad_backend.errors import LabelStudioError
 from mad_backend.settings import Secrets
-from sync.check_project import are_pushed, check_items, push_checks
+from sync.check_project import are_pushed, check_items, drawn_in, push_checks
 from sync.client import LabelStudioClient
 from sync.connection import connect
 from sync.hosts import picture_host
-from sync.pictures import PictureHost
 from sync.projects import ensure_picture_project
 from sync.pull import PullProgress
 from sync.pull_checks import CheckProgress, pull_checks
@@ -76,8 +75,9 @@ class LabelStudioPeople:
             def sent(done: int, total: int) -> None:
                 report("sending label maps to the cross-check project", done, total)
 
+            host = picture_host(project.settings, store, self._client, drawn_in(self._client, store, number))
             pushed = push_checks(
-                self._client, store, number, title, project.labels, wanted, report=sent, host=self._host()
+                self._client, store, number, title, project.labels, wanted, report=sent, host=host
             )
             self._hasten([pushed])
         image_ids = [item.image_id for item in items]
@@ -97,7 +97,12 @@ class LabelStudioPeople:
             secrets.rater_tokens,
             lambda token: connect(project.settings, secrets.model_copy(update={"label_studio_token": token})),
         )
-        host = self._host(lambda: ensure_picture_project(self._client, project.store, number, title))
+        host = picture_host(
+            project.settings,
+            project.store,
+            self._client,
+            lambda: ensure_picture_project(self._client, project.store, number, title),
+        )
         pushed = push_ratings(
             self._client,
             project.store,
@@ -110,13 +115,6 @@ class LabelStudioPeople:
             host=host,
         )
         self._hasten(pushed)
-
-    def _host(self, shelf: Callable[[], int] | None = None) -> PictureHost | None:
-        """Where pictures go; None: into Label Studio, where each project chooses the place itself."""
-        settings = self._project.settings
-        if settings.label_studio.media == "upload":
-            return None
-        return picture_host(settings, self._project.store, self._client, shelf)
 
     def _hasten(self, projects: Sequence[RemoteProject]) -> None:
         """Has Label Studio tell `mad serve` of answers, where it can be reached."""
@@ -164,7 +162,7 @@ class LabelStudioPeople:
                 items,
                 model_version=model_version,
                 report=sent,
-                host=self._host(),
+                host=picture_host(project.settings, store, self._client),
                 starting=starting,
                 settings=project.settings.segmentation,
             )

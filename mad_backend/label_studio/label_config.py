@@ -64,19 +64,23 @@ _RATING: Final = """\
 </View>
 """
 
-# No rotation: a rotated mask would have to be turned back. No smoothing: zoomed mask pixels stay crisp. The image ends
-# above the bottom bar below two rows of labels, and the slider of the brush's size does not cover them.
-_SEGMENTATION: Final = """\
-<View className="sg">
-  <Style>
-    .sg .lsf-tool__controls-body {{ transform: translateY(64px); }}
-  </Style>
+# No rotation: a rotated mask would have to be turned back. No smoothing: zoomed mask pixels stay crisp. `taken` is so
+# many pixels of the page's height that the image ends above the bottom bar, below two rows of labels.
+_DRAWING: Final = """\
   <BitmaskLabels name="mask" toName="image" showInline="true" opacity="0.6">
 {labels}
   </BitmaskLabels>
   <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"
-         contrastControl="true" rotateControl="false" smoothing="false" maxHeight="calc(100vh - 216px)"/>
+         contrastControl="true" rotateControl="false" smoothing="false" maxHeight="calc(100vh - {taken}px)"/>
 </View>
+"""
+
+# The slider of the brush's size is moved so that it does not cover labels.
+_SEGMENTATION: Final = """\
+<View className="sg">
+  <Style>
+    .sg .lsf-tool__controls-body { transform: translateY(64px); }
+  </Style>
 """
 
 _LETTERS: Final = "qwtasdfgzxcjkl"
@@ -84,15 +88,15 @@ _LABEL_KEYS: Final = (*"1234567890", *_LETTERS, *(f"shift+{letter}" for letter i
 """Of the labels, in order. Label Studio's own choice has "e" too, its eraser's key: whoever erases in a chosen region
 would turn that into the label. Its other tools are b, h and v; y, m, n, u, i, o, p belong to the cross-check."""
 
-# Keys that no label has. The image ends above the bottom bar below the questions and two rows of labels.
+# Keys that no label has.
 _CHECK: Final = """\
 <View className="ck">
   <Style>
-    .ck .q {{ border: 1px solid #8888; border-radius: 8px; padding: 6px 14px; margin-bottom: 4px;
-              display: flex; flex-wrap: wrap; gap: 0 40px; align-items: center; }}
-    .ck .q .lsf-choices {{ margin: 0; }}
-    .ck .q label {{ font-size: 16px; margin-right: 6px; }}
-    .ck .lsf-tool__controls-body {{ transform: translateY(64px); }}
+    .ck .q { border: 1px solid #8888; border-radius: 8px; padding: 6px 14px; margin-bottom: 4px;
+              display: flex; flex-wrap: wrap; gap: 0 40px; align-items: center; }
+    .ck .q .lsf-choices { margin: 0; }
+    .ck .q label { font-size: 16px; margin-right: 6px; }
+    .ck .lsf-tool__controls-body { transform: translateY(64px); }
   </Style>
   <View className="q">
     <Choices name="verdict" toName="image" choice="single-radio" layout="inline" required="true"
@@ -108,12 +112,6 @@ _CHECK: Final = """\
       <Choice value="void" hotkey="p"/>
     </Choices>
   </View>
-  <BitmaskLabels name="mask" toName="image" showInline="true" opacity="0.6">
-{labels}
-  </BitmaskLabels>
-  <Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"
-         contrastControl="true" rotateControl="false" smoothing="false" maxHeight="calc(100vh - 266px)"/>
-</View>
 """
 
 _SWATCH: Final = (
@@ -137,7 +135,7 @@ def segmentation_config(labels: LabelSet) -> str:
     The background has a label only where class 0 is the background. Raises SettingsError if a class is
     called "void".
     """
-    return _SEGMENTATION.format(labels=_label_lines(labels))
+    return _SEGMENTATION + _drawing(labels, 216)
 
 
 def check_config(labels: LabelSet) -> str:
@@ -145,10 +143,10 @@ def check_config(labels: LabelSet) -> str:
 
     Raises SettingsError if a class is called "void".
     """
-    return _CHECK.format(labels=_label_lines(labels))
+    return _CHECK + _drawing(labels, 266)
 
 
-def _label_lines(labels: LabelSet) -> str:
+def _drawing(labels: LabelSet, taken: int) -> str:
     if VOID_NAME in labels.names:
         raise SettingsError(
             f'label set "{labels.name}" has a class called "{VOID_NAME}", the name of the label for pixels '
@@ -160,7 +158,7 @@ def _label_lines(labels: LabelSet) -> str:
         f"    <Label value={quoteattr(name)} background={quoteattr(hex_color(color))}{key}/>"
         for (name, color), key in zip(entries, keys, strict=False)
     ]
-    return "\n".join(lines)
+    return _DRAWING.format(labels="\n".join(lines), taken=taken)
 
 
 def picture_config() -> str:

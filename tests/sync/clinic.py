@@ -1,5 +1,6 @@
 """What tests of `mad doctor` share: a small project, `mad serve` for it, and proxies with which things go wrong."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import requests
 from flask import Flask, Response, request
 from PIL import Image
@@ -19,6 +21,7 @@ from mad_backend.web.app import create_app
 from mad_backend.web.target_service import TargetService
 from sync.doctor.examination import CHECKS, examine
 from sync.doctor.findings import Finding, Verdict
+from tests.conftest import RunningLabelStudio
 from tests.sync.picture_hosts import running
 
 LABEL_SET = Path(__file__).parents[2] / "configs" / "label_sets" / "scenes.yaml"
@@ -154,3 +157,14 @@ def nothing_refused() -> None:
 
 def is_empty(folder: Path) -> bool:
     return not folder.exists() or not any(folder.iterdir())
+
+
+@pytest.fixture
+def there(tmp_path: Path, store: Store, label_studio: RunningLabelStudio) -> Clinic:
+    return clinic(tmp_path, store, label_studio.server.url, label_studio.server.token)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
