@@ -13,5 +13,6 @@ if __name__ == "__main__":
         "masks",
         "label_studio_push",
         "label_studio_pull",
+        "ml_backend",
     ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -12,10 +12,10 @@ from PIL import Image
 
 from benchmarks.figure import DATA, median_rate, print_absent, print_figure
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet, Mask
+from mad_backend.label_studio.answers import DrawingRules, own_interface, preannotate, regions_of
 from mad_backend.label_studio.brush_rle import encode_alpha
 from mad_backend.label_studio.composition import compose
-from mad_backend.label_studio.preannotation import preannotate, without_specks
-from mad_backend.label_studio.results import regions_of
+from mad_backend.label_studio.preannotation import without_specks
 
 HEIGHT, WIDTH, TASKS = 375, 500, 200
 LABELS = LabelSet("five", tuple(LabelClass(f"class {i}", (50 * i, 0, 0)) for i in range(5)))
@@ -101,9 +101,8 @@ def _preannotate(maps: Sequence[LabelMap]) -> None:
     ours = median_rate(lambda: [without_specks(m, LEAST) for m in maps], len(maps), 3)
     peer = median_rate(lambda: [scipy_components(m) for m in maps], len(maps), 3)
     print_figure("specks cleaned", "maps/s", ours, peer, "scipy.ndimage.label, finding them only", 1.0)
-    whole = median_rate(
-        lambda: [preannotate(m, LABELS, min_region=LEAST, max_bytes=500_000) for m in maps], len(maps), 3
-    )
+    interface, rules = own_interface(LABELS), DrawingRules(LEAST, 500_000)
+    whole = median_rate(lambda: [preannotate(m, interface, LABELS, rules) for m in maps], len(maps), 3)
     plain = median_rate(lambda: [_plain_regions(m) for m in maps], len(maps), 3)
     print_figure("pre-annotations", "maps/s", whole, plain, "Pillow, a PNG a class, nothing cleaned", 0.8)
 

@@ -25,7 +25,7 @@ DEFAULT_CONFIG = Path("mad.yaml")
 @app.command(epilog="Example: mad serve --config mad.yaml")
 def serve(config: Config = DEFAULT_CONFIG) -> None:
     """Serves the promoted target model to Label Studio as an ML backend."""
-    from mad_backend.web.app import serve as serve_forever
+    from mad_backend.web.server import serve as serve_forever
 
     serve_forever(load_settings(config), Secrets())
 

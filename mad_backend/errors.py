@@ -60,6 +60,18 @@ class LabelStudioError(MadError):
         self.status = status
 
 
+class BusyError(MadError):
+    """Raised when so many requests for predictions are waiting that another has to come again in `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AbandonedError(MadError):
+    """Raised when whoever asked is no longer there to be answered."""
+
+
 class TrainingError(MadError):
     """Raised when fine-tuning cannot start or ends without a usable checkpoint."""
 

@@ -72,6 +72,7 @@ PATH_KEYS = frozenset(
         "root",
     }
 )
+PATH_LISTS = frozenset({"roots"})
 NAME_TABLES = frozenset({"classes", "windows", "storage_options"})
 """Tables whose keys are not ours (class names, a file system's options) and may be spelt like one ("path")."""
 
@@ -80,12 +81,11 @@ def _rebased(value: Any, root: Path) -> Any:
     """Makes every relative path of the file relative to the file's own folder."""
     if isinstance(value, dict):
         return {
-            key: str((root / item).resolve())
-            if key in PATH_KEYS
-            and isinstance(item, str)
-            and "://" not in item
+            key: _absolute(item, root)
             # A model's `images` is a word ("serve"), a source's a folder.
-            and not (key == "images" and "kind" in value)
+            if key in PATH_KEYS and isinstance(item, str) and not (key == "images" and "kind" in value)
+            else [_absolute(part, root) for part in item]
+            if key in PATH_LISTS and isinstance(item, list)
             else item
             if key in NAME_TABLES
             else _rebased(item, root)
@@ -94,6 +94,10 @@ def _rebased(value: Any, root: Path) -> Any:
     if isinstance(value, list):
         return [_rebased(item, root) for item in value]
     return value
+
+
+def _absolute(path: Any, root: Path) -> Any:
+    return str((root / path).resolve()) if isinstance(path, str) and "://" not in path else path
 
 
 def _rgb(text: str) -> tuple[int, int, int]:

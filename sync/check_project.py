@@ -11,8 +11,8 @@ from mad_backend.core.checks import current_checks, dropped_images
 from mad_backend.core.labels import LabelMap, LabelSet
 from mad_backend.core.records import HumanMask, ProjectRole, RemoteProject
 from mad_backend.errors import CorruptFileError
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.label_config import check_config
-from mad_backend.label_studio.results import regions_of
 from mad_backend.pool.images import read_label_map
 from mad_backend.store.store import Store
 from sync.client import Json, LabelStudioClient

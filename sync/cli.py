@@ -38,6 +38,51 @@ def pull(
     tell(found, settings, config, console)
 
 
+@app.command(
+    "connect", epilog="Example: mad connect --project 12 --title MAD --url http://mad.example.com:9090"
+)
+def connect_backend(
+    project: Annotated[int, typer.Option(min=1, help="Id of a project at Label Studio, ours or any other.")],
+    title: Annotated[str, typer.Option(help="What the model is called there.")] = "MAD",
+    url: Annotated[
+        str | None,
+        typer.Option(help="Where Label Studio reaches `mad serve`; default: serve.public_url."),
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="It answers clicks and boxes of annotators, too.")
+    ] = False,
+    replace: Annotated[
+        bool | None,
+        typer.Option(
+            "--replace/--keep",
+            help="Where annotators start from other predictions: from the model's answers from now on, or as before.",
+        ),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Takes the connection away again.")] = False,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Lets a project ask `mad serve`, which must run, for predictions; again to change or mend the connection."""
+    from mad_backend.settings_file import load_label_set, load_settings
+    from sync.connect_project import connect_and_show, remove_and_show
+
+    settings, secrets = load_settings(config), Secrets()
+    if remove:
+        remove_and_show(settings, secrets, project, url, title, console)
+    else:
+        labels = load_label_set(settings.label_set)
+        connect_and_show(
+            settings,
+            secrets,
+            labels,
+            project,
+            url,
+            title,
+            console,
+            is_interactive=interactive,
+            replace=replace,
+        )
+
+
 @app.command(epilog="Example: mad raters --config mad.yaml --round 3")
 def raters(
     number: Annotated[int | None, typer.Option("--round", help="The latest one if left out.")] = None,

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mad_backend.errors import LabelStudioError
+from mad_backend.network.tls import Certificates
 from sync.imports import finished
 from sync.pages import entries
 from sync.shapes import (
@@ -24,7 +25,6 @@ from sync.shapes import (
     read_project,
     read_task,
 )
-from sync.tls import Certificates
 from sync.transport import Transport
 
 __all__ = ["Annotation", "Json", "LabelStudioClient", "Person", "Project", "TaskState"]
@@ -241,18 +241,6 @@ class LabelStudioClient:
         Raises LabelStudioError with status 404 if there is no such project.
         """
         return self._uploads(project_id, {"all": "true"})
-
-    def connect_ml_backend(self, project_id: int, url: str, title: str) -> int:
-        """Id of the new connection; the server calls `url` at once and refuses if nothing answers."""
-        body = {"url": url, "project": project_id, "title": title, "is_interactive": False}
-        return int(self.send("POST", "/api/ml/", f"connecting the ML backend {url}", body)["id"])
-
-    def ml_backends(self, project_id: int) -> dict[int, str]:
-        """Connection id -> URL."""
-        found = self.get(
-            "/api/ml/", f"listing the ML backends of project {project_id}", {"project": project_id}
-        )
-        return {b["id"]: b["url"] for b in found}
 
     def get(self, path: str, wanted: str, params: Mapping[str, Any] | None = None) -> Any:
         """Decoded JSON; `wanted` says in errors what the call was for."""

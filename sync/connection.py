@@ -1,10 +1,10 @@
 """The connection that settings and environment describe."""
 
 from mad_backend.errors import SettingsError
+from mad_backend.network.servers import check_address
+from mad_backend.network.tls import Certificates
 from mad_backend.settings import Secrets, Settings
 from sync.client import LabelStudioClient
-from sync.tls import Certificates
-from sync.transport import check_address
 
 
 def connect(settings: Settings, secrets: Secrets | None = None) -> LabelStudioClient:

@@ -19,12 +19,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from mad_backend.errors import LabelStudioError, PoolError
 from mad_backend.label_studio.label_config import image_fields
+from mad_backend.network.servers import is_same_host
 from mad_backend.pool.files import MAX_BYTES
 from mad_backend.pool.manifests import SUFFIXES
 from mad_backend.pool.sources import MIRROR_MANIFEST
 from mad_backend.settings import LabelStudioSource, Settings, SourceSettings
 from sync.client import LabelStudioClient
-from sync.transport import is_same_host
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from mad_backend.core.checks import current_checks, dropped_images, open_images
 from mad_backend.core.labels import LabelMap, LabelSet
 from mad_backend.core.records import Check, HumanMask, ProjectRole, Verdict
 from mad_backend.errors import LabelFormatError, StoreError
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import CheckAnswer, check_answer
 from mad_backend.label_studio.composition import Composed, compose
-from mad_backend.label_studio.results import Region, regions_of
+from mad_backend.label_studio.results import Region
 from mad_backend.pool.mask_files import write_mask
 from mad_backend.store.store import Store
 from sync.changes import TaskAnswers, find_changes, read_answers

@@ -7,8 +7,9 @@ from typing import Final, TypeAlias
 
 from mad_backend.core.labels import LabelMap, LabelSet
 from mad_backend.core.records import ProjectRole, RemoteProject
+from mad_backend.label_studio.answers import DrawingRules, own_interface, preannotate
 from mad_backend.label_studio.label_config import segmentation_config
-from mad_backend.label_studio.preannotation import json_bytes, preannotate
+from mad_backend.label_studio.preannotation import json_bytes
 from mad_backend.settings import SegmentationSettings
 from mad_backend.store.store import Store
 from sync.client import Json, LabelStudioClient
@@ -155,7 +156,8 @@ def _predictions(
     left, predictions, notes = settings.max_bytes, [], []
     for place, (name, label_map) in enumerate(ordered):
         share = left // 2 if further and name == version else left // (len(ordered) - place)
-        made = preannotate(label_map, labels, min_region=settings.min_region, max_bytes=share)
+        rules = DrawingRules(settings.min_region, share)
+        made = preannotate(label_map, own_interface(labels), labels, rules)
         left -= json_bytes(made.regions)
         predictions.append({"model_version": name, "result": list(made.regions)})
         notes += [f"{name}: {note}" for note in made.notes]

@@ -1,23 +1,22 @@
 """One HTTP call to Label Studio: token, certificates, timeout, retries, and errors that say what to do."""
 
-import posixpath
 from collections.abc import Callable, Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from mad_backend.errors import LabelStudioError, SettingsError
+from mad_backend.errors import LabelStudioError
+from mad_backend.network.servers import is_below
+from mad_backend.network.tls import Certificates, advice
+from mad_backend.network.tokens import no_auth, token_for
 from sync.patience import Patience
-from sync.tls import Certificates, advice
-from sync.tokens import LegacyToken, PersonalToken, is_jwt, no_auth
 
 Answer = TypeVar("Answer")
 
 _TRIES: Final = 4
 _CONNECT_TIMEOUT_S: Final = 5.0
-_DRAW_TIMEOUT_S: Final = 30.0
 _HOPS: Final = 5
 _BLOCK: Final = 2**20
 _SSRF_ADVICE: Final = (
@@ -45,7 +44,7 @@ class Transport:
         self._session = certificates.prepare(requests.Session(), own=True)
         self._strangers = certificates.prepare(requests.Session(), own=False)
         self._strangers.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._token = PersonalToken(token, self._draw) if is_jwt(token) else LegacyToken(token)
+        self._token = token_for(self.url, token, timeout_s, certificates)
 
     def __repr__(self) -> str:
         return f"Transport({self.url!r})"
@@ -199,16 +198,6 @@ class Transport:
                 + (cure or "check that it runs, that the address is right, and that it is not overloaded")
             ) from None
 
-    def _draw(self, body: Mapping[str, str]) -> requests.Response:
-        return self._session.post(
-            f"{self.url}/api/token/refresh/",
-            json=body,
-            timeout=(_CONNECT_TIMEOUT_S, min(_DRAW_TIMEOUT_S, self._timeout_s)),
-            auth=no_auth,
-            allow_redirects=False,
-            verify=self._verify,
-        )
-
     def _error(self, answer: requests.Response, wanted: str) -> LabelStudioError:
         return LabelStudioError(self._token.scrub(self._refusal(answer, wanted)), answer.status_code)
 
@@ -238,40 +227,6 @@ def _cure(status: int, detail: str, answer: requests.Response) -> str | None:
         case 413:
             return "let the proxy in front of it take more (client_max_body_size of nginx)"
     return "its own log tells why" if status >= 500 else None
-
-
-def check_address(url: str) -> None:
-    """Raises SettingsError for what is no address of a server, or holds a password, which messages would show."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise SettingsError(
-            "label_studio.url (or MAD_LABEL_STUDIO_URL): wanted http://host or https://host, with a port or a path "
-            f"behind it where needed, got {parts.hostname or 'something else'}"
-        )
-    if parts.username is not None or parts.password is not None:
-        raise SettingsError(
-            f"label_studio.url (or MAD_LABEL_STUDIO_URL): no user or password before {parts.hostname}, please; the "
-            "token is all that is needed"
-        )
-
-
-def is_same_host(one: str, other: str) -> bool:
-    """True for addresses of one server: scheme, host and port."""
-    ports = {"http": 80, "https": 443}
-    try:
-        first, second = (
-            (parts.scheme, parts.hostname, parts.port or ports.get(parts.scheme))
-            for parts in (urlsplit(one), urlsplit(other))
-        )
-    except ValueError:  # a port that is no number
-        return False
-    return first == second
-
-
-def is_below(address: str, base: str) -> bool:
-    """True for what `base` itself serves: its host, and its path or something under it."""
-    inside = posixpath.normpath(unquote(urlsplit(address).path) or "/")
-    return is_same_host(address, base) and f"{inside}/".startswith(f"{urlsplit(base).path.rstrip('/')}/")
 
 
 def _detail(answer: requests.Response) -> str:

@@ -3,9 +3,11 @@
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -54,15 +56,58 @@ def label_studio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class _Starting:
+    """A server on its way; a start on an empty database takes a minute. It ends with its thread, if not before."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._running: Future[RunningLabelStudio] = Future()
+        self._is_over = Event()
+        self._thread = Thread(target=self._run, name="Label Studio of the tests")
+        self._thread.start()
+
+    def running(self) -> RunningLabelStudio:
+        return self._running.result()
+
+    def end(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            with EmbeddedLabelStudio(self._root, EXECUTABLE, environment=local_files(self._root)) as server:
+                tokens = tuple(server.create_user(email, PASSWORD) for email in RATERS)
+                clients = tuple(server.client(token) for token in tokens)
+                self._running.set_result(
+                    RunningLabelStudio(server, server.client(), clients, RATERS, tokens, PASSWORD)
+                )
+                self._is_over.wait()
+        except Exception as error:
+            if self._running.done():
+                raise
+            self._running.set_exception(error)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def label_studio_early(request: pytest.FixtureRequest) -> None:
+    """Starts the server with the first test, if any test will want it, so that it is up when they do."""
+    if EXECUTABLE.exists() and any(
+        "label_studio" in getattr(item, "fixturenames", ()) for item in request.session.items
+    ):
+        request.getfixturevalue("label_studio_starting")
+
+
 @pytest.fixture(scope="session")
-def label_studio(label_studio_folder: Path) -> Iterator[RunningLabelStudio]:
-    """A Label Studio of this session's own; a start on an empty database takes a minute."""
-    with EmbeddedLabelStudio(
-        label_studio_folder, EXECUTABLE, environment=local_files(label_studio_folder)
-    ) as server:
-        tokens = tuple(server.create_user(email, PASSWORD) for email in RATERS)
-        clients = tuple(server.client(token) for token in tokens)
-        yield RunningLabelStudio(server, server.client(), clients, RATERS, tokens, PASSWORD)
+def label_studio_starting(label_studio_folder: Path) -> Iterator[_Starting]:
+    starting = _Starting(label_studio_folder)
+    yield starting
+    starting.end()
+
+
+@pytest.fixture(scope="session")
+def label_studio(label_studio_starting: _Starting) -> RunningLabelStudio:
+    """A Label Studio of this session's own."""
+    return label_studio_starting.running()
 
 
 @pytest.fixture

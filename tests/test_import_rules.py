@@ -22,16 +22,21 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.label_studio": ("mad_backend.label_studio", *LAYER),
     "mad_backend.targets": ("mad_backend.models", *LAYER),
     "mad_backend.pictures": LAYER,
+    "mad_backend.network": ("mad_backend.network", *LAYER),
+    "mad_backend.serving": (
+        "mad_backend.serving", "mad_backend.network", "mad_backend.pictures", "mad_backend.settings_file", *BELOW,
+    ),
     "mad_backend.engines": ("mad_backend.engines", "mad_backend.models", "mad_backend.pool", *LAYER),
     "mad_backend.scan": (*BELOW, "mad_backend.engines"),
     "mad_backend.competition": BELOW,
     "mad_backend": ("mad_backend",),  # web, cli
     "sync.cli": (
-        "sync", *LAYER, "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio",
+        "sync", *LAYER, "mad_backend.network", "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio",
         "mad_backend.settings_file", "mad_backend.cli",
     ),
     "sync": (
-        "sync", *LAYER, "mad_backend.pictures", "mad_backend.pool", "mad_backend.store", "mad_backend.label_studio",
+        "sync", *LAYER, "mad_backend.network", "mad_backend.pictures", "mad_backend.pool", "mad_backend.store",
+        "mad_backend.label_studio",
     ),
     "training": (
         "training", "sync", *BELOW, "mad_backend.settings_file", "mad_backend.engines", "mad_backend.scan",
@@ -43,14 +48,14 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
 FENCES = {
     "flask": ("mad_backend.web",),
     "waitress": ("mad_backend.web", "mad_backend.cli"),
+    "prometheus_client": ("mad_backend.serving", "mad_backend.web"),
     "sqlalchemy": ("mad_backend.store",),
     "alembic": ("mad_backend.store",),
     "label_studio_sdk": (),
+    "label_studio_ml": ("mad_backend.serving.label_studio_ml_model",),
     "requests": (
+        "mad_backend.network",
         "sync.transport",
-        "sync.tokens",
-        "sync.tls",
-        "sync.prompt",
         "sync.embedded",
         "sync.doctor.visits",
         "mad_backend.models.label_studio_client",

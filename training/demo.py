@@ -1,5 +1,6 @@
 """The README's first command: one complete round on a private Label Studio, started and shown in one terminal."""
 
+import base64
 import http.client
 import json
 import secrets
@@ -18,8 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from mad_backend.core.records import ProjectRole, Verdict
 from mad_backend.core.rounds import Round, RoundState
 from mad_backend.errors import DemoError
+from mad_backend.settings import Secrets
 from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
+from sync.ml_backends import ensure_backend, served_at
 from training.processes import last_line, start_mad, stop
 from training.project import Project
 from training.report import build_report, change_lines, table_1
@@ -29,6 +32,8 @@ from training.steps import load_item
 from training.templates import write_settings
 
 RATERS = 3
+LOADING_S = 120.0
+"""For the promoted version to be loaded."""
 ROLES = {
     RoundState.RATING: ProjectRole.RATING,
     RoundState.LABELLING: ProjectRole.SEGMENTATION,
@@ -212,10 +217,8 @@ class Demo:
         if remote is None:
             return
         if role is ProjectRole.SEGMENTATION:
-            client = self._server.client()
-            url = f"http://127.0.0.1:{project.settings.serve.port}"
-            if url not in client.ml_backends(remote.project_id).values():
-                client.connect_ml_backend(remote.project_id, url, "MAD target")
+            served = served_at(project.settings, Secrets(), f"http://127.0.0.1:{project.settings.serve.port}")
+            ensure_backend(self._server.client(), remote.project_id, served, "MAD target")
         if self._by_hand:
             console.print(f"Your turn: {role}. {HOW_OFTEN[role]}; log in and open")
             console.print(f"  {self._server.url}/projects/{remote.project_id}/data?labeling=1")
@@ -289,10 +292,24 @@ class Demo:
             )
 
     def _served(self, project: Project) -> str:
-        """The version the ML backend itself names."""
+        """The version the ML backend names, once that is the promoted one: it goes on with the old one meanwhile."""
+        promoted = project.store.versions.promoted()
+        until = time.monotonic() + LOADING_S
+        while True:
+            named = self._named(project)
+            if promoted is None or named == promoted.version or time.monotonic() > until:
+                return named
+            time.sleep(0.5)
+
+    def _named(self, project: Project) -> str:
+        served = served_at(project.settings, Secrets(), f"http://127.0.0.1:{project.settings.serve.port}")
+        headers = {}
+        if served.password:
+            login = f"{served.user}:{served.password.get_secret_value()}"
+            headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         connection = http.client.HTTPConnection("127.0.0.1", project.settings.serve.port, timeout=30)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", "/health", headers=headers)
             return str(json.loads(connection.getresponse().read())["model_version"])
         except (OSError, ValueError, KeyError) as error:
             raise DemoError(

@@ -23,9 +23,9 @@ from mad_backend.core.records import (
     RemoteProject,
     Verdict,
 )
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
-from mad_backend.label_studio.results import regions_of
 from mad_backend.pool.images import read_label_map
 from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import list_labelled

@@ -1,6 +1,5 @@
 """One chunk of images through a set of models: read, decode, predict, compress."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from mad_backend.core.records import Frame
 from mad_backend.engines.base import ChunkResult, ChunkTask, ReadBytes, WantedImage
 from mad_backend.errors import ImageError
 from mad_backend.models.base import SegmentationModel
+from mad_backend.pool.ids import content_digest
 from mad_backend.pool.images import decode_frame
 from mad_backend.pool.ledger import SeenImage
 from mad_backend.pool.predictions import EncodedMap, StoredMap
@@ -73,7 +73,7 @@ class ChunkWorker:
             frame = decode_frame(image, data, self._grid)
         except ImageError as error:
             return error
-        digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+        digest = content_digest(data)
         seen = SeenImage(image, digest, perceptual_hash(frame.rgb))
         return _Read(seen, frame, tuple(stored != digest for stored in wanted.stored))
 

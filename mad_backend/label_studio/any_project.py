@@ -1,5 +1,6 @@
 """Labels of any project's interface, whatever its tags are called, and the classes they stand for."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from mad_backend.core.drawing import VOID_NAME
 from mad_backend.core.labels import IGNORE, REST, VOID, LabelSet
 from mad_backend.errors import LabelFormatError, SettingsError
+from mad_backend.label_studio.controls import Label, area_controls, shown_images
 from mad_backend.label_studio.label_config import parsed
 from mad_backend.label_studio.results import Region, field_of
 
@@ -42,8 +44,7 @@ def mask_interface(config: str, field: str | None = None) -> MaskInterface:
     Raises LabelFormatError if there is no such image, more than one, or if nothing marks areas on it.
     """
     root = parsed(config)
-    images = {tag.get("name", ""): tag.get("value", "") for tag in root.iter("Image")}
-    shown = {name: value[1:] for name, value in images.items() if value.startswith("$")}
+    shown = shown_images(root)
     chosen = {name: value for name, value in shown.items() if field in (None, value)}
     if len(chosen) != 1:
         wanted = "an image" if field is None else f'an image under "{field}"'
@@ -52,13 +53,70 @@ def mask_interface(config: str, field: str | None = None) -> MaskInterface:
             f"wanted one <Image> that shows {wanted}, found {len(chosen)}; fields: {fields}"
         )
     ((image_tag, shown_field),) = chosen.items()
-    controls = [tag for name in _CONTROLS for tag in root.iter(name) if tag.get("toName") == image_tag]
+    controls = [control for control in area_controls(root, _CONTROLS) if control.image == image_tag]
     if not controls:
         raise LabelFormatError(
             f'nothing marks areas on the image "{image_tag}"; wanted {", ".join(_CONTROLS)}'
         )
-    names = [label.get("alias", label.get("value", "")) for tag in controls for label in tag.iter("Label")]
+    names = [label.name for control in controls for label in control.labels]
     return MaskInterface(image_tag, shown_field, tuple(dict.fromkeys(names)))
+
+
+def class_ids(labels: LabelSet) -> dict[str, int]:
+    """Id by name; "ignore" and "void" are 255, unless a class is called so."""
+    own = {name: class_id for class_id, name in enumerate(labels.names)}
+    return {IGNORE: VOID, VOID_NAME: VOID, **own}
+
+
+def check_classes(given: Mapping[str, str], labels: LabelSet, said: str) -> None:
+    """Raises SettingsError if `given`, label -> class, names a class that is not there; `said` is where it stands."""
+    ids = class_ids(labels)
+    for label, name in given.items():
+        if name not in ids:
+            raise SettingsError(
+                f'{said} "{label}={name}": label set "{labels.name}" has no class "{name}"; wanted one of '
+                f"{', '.join(ids)}"
+            )
+
+
+def labels_of_classes(found: Sequence[Label], labels: LabelSet, given: Mapping[str, str]) -> dict[int, str]:
+    """Class id (255: void) -> name of the label that stands for it, in order of ids; several may have one label.
+
+    What `given` (label -> class) says goes before predicted_values, those before the same name, and that before one
+    which differs in case, blanks, "_" and "-"; of labels that stand for one class equally the first counts. What stays
+    unpainted (background, or void where there is none) has a label only if `given` or predicted_values say so.
+    """
+    ids = class_ids(labels)
+    loosely = {_loose(name): ids[name] for name in reversed(ids)}
+    chosen: dict[int, str] = {}
+    open_labels = []
+    for label in found:
+        name = given.get(label.name, given.get(label.value))
+        if name is None:
+            open_labels.append(label)
+        else:
+            chosen.setdefault(ids[name], label.name)
+    for label in tuple(open_labels):
+        for name in label.predicted:
+            class_id = ids.get(name, loosely.get(_loose(name)))
+            if class_id is not None:
+                chosen.setdefault(class_id, label.name)
+                open_labels = [other for other in open_labels if other is not label]
+    unpainted = 0 if labels.has_background else VOID
+    exact = {label.name: ids.get(label.name, ids.get(label.value)) for label in open_labels}
+    for label in open_labels:
+        class_id = exact[label.name]
+        if class_id is not None and class_id != unpainted:
+            chosen.setdefault(class_id, label.name)
+    for label in open_labels:
+        class_id = loosely.get(_loose(label.name), loosely.get(_loose(label.value)))
+        if exact[label.name] is None and class_id is not None and class_id != unpainted:
+            chosen.setdefault(class_id, label.name)
+    return dict(sorted(chosen.items()))
+
+
+def _loose(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
 
 
 @dataclass(frozen=True)
@@ -73,18 +131,11 @@ class LabelMapping:
     given: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        strangers = {label: name for label, name in self.given.items() if name not in self._ids}
-        if strangers:
-            label, name = next(iter(strangers.items()))
-            raise SettingsError(
-                f'--map "{label}={name}": label set "{self.labels.name}" has no class "{name}"; wanted one of '
-                f"{', '.join(self._ids)}"
-            )
+        check_classes(self.given, self.labels, "--map")
 
     @property
     def _ids(self) -> dict[str, int]:
-        own = {name: class_id for class_id, name in enumerate(self.labels.names)}
-        return {IGNORE: VOID, VOID_NAME: VOID, **own}
+        return class_ids(self.labels)
 
     def id_of(self, label: str) -> int | None:
         """Class id, 255 for void, or None if the label maps to nothing."""

@@ -5,13 +5,14 @@ import binascii
 import io
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mad_backend.core.labels import Mask
+from mad_backend.core.labels import LabelMap, Mask
 from mad_backend.errors import LabelFormatError
 
 _DATA_URL: Final = "data:image/png;base64,"
@@ -28,11 +29,27 @@ _DAMAGE: Final = (
 
 def encode_bitmask(mask: Mask, color: tuple[int, int, int]) -> str:
     """The data URL of a (H, W) bool mask in `color`, transparent elsewhere."""
-    pixel = np.array([*color, 255], np.uint8).view(np.uint32)
-    pixels = np.multiply(mask, pixel, dtype=np.uint32, order="C").view(np.uint8).reshape(*mask.shape, 4)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return _DATA_URL + base64.b64encode(file.getbuffer()).decode()
+    return encode_bitmasks(mask.view(np.uint8), {1: color})[1]
+
+
+def encode_bitmasks(label_map: LabelMap, colors: Mapping[int, tuple[int, int, int]]) -> dict[int, str]:
+    """For each class id in `colors` the data URL of its mask in a (H, W) map, in its colour."""
+    from mad_backend.label_studio.png_writing_kernels import changed_runs, pack_mask
+
+    height, width = label_map.shape
+    runs = changed_runs(np.ascontiguousarray(label_map))
+    urls = {}
+    for class_id, color in colors.items():
+        pixels = pack_mask(runs, class_id, np.array([*color, 255]), height, width)
+        header = struct.pack(">II", width, height) + _RGBA8
+        chunks = (_chunk(b"IHDR", header), _chunk(b"IDAT", pixels.tobytes()), _chunk(b"IEND", b""))
+        urls[class_id] = _DATA_URL + base64.b64encode(_SIGNATURE + b"".join(chunks)).decode()
+    return urls
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    told = kind + content
+    return struct.pack(">I", len(content)) + told + struct.pack(">I", zlib.crc32(told))
 
 
 def decode_bitmask(url: object, height: int, width: int) -> NDArray[np.uint8]:

@@ -22,6 +22,10 @@ OUT_OF_DOMAIN: Final = "ood"
 VERDICT_TAG: Final = "verdict"
 ERRORS_TAG: Final = "errors"
 
+_LONGEST: Final = 2**20
+_DEEPEST: Final = 100
+"""Characters and levels of tags of a configuration; those of people with a thousand labels have a tenth."""
+
 # Choices stand above the images: below, a portrait image would push them out of sight.
 _RATING: Final = """\
 <View className="rt">
@@ -189,13 +193,26 @@ def signature(config: str) -> str:
 
 
 def parsed(config: str) -> ET.Element:
-    """The root of any label configuration; raises LabelFormatError if `config` is not XML."""
+    """The root of any label configuration; raises LabelFormatError if `config` is not XML, or like none people write.
+
+    Bounded, since whoever asks for predictions sends one: expat bounds what entities grow to.
+    """
+    if len(config) > _LONGEST:
+        raise LabelFormatError(
+            f"label configuration has {len(config):,} characters; {_LONGEST:,} are read at most"
+        )
     try:
-        return ET.fromstring(config)  # noqa: S314 - from a server we trust; expat bounds entities
-    except ET.ParseError as error:
+        root = ET.fromstring(config)  # noqa: S314 - expat bounds entities, and opens no others
+    except (ET.ParseError, UnicodeEncodeError) as error:
         raise LabelFormatError(
             f"label configuration is not XML ({error}); restore it in Label Studio"
         ) from error
+    level, depth = [root], 0
+    while level:
+        level, depth = [child for element in level for child in element], depth + 1
+        if depth > _DEEPEST:
+            raise LabelFormatError(f"label configuration nests more than {_DEEPEST} tags in each other")
+    return root
 
 
 def legend_html(entries: Sequence[tuple[str, str]], height: int, width: int) -> str:

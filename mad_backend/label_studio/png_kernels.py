@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 PADDING = 8
 """Bytes that must follow compressed data, so that bits may be asked for at its very end."""
 
-_LENGTHS = np.array(
+LENGTHS = np.array(
     [
         3,
         4,
@@ -45,10 +45,10 @@ _LENGTHS = np.array(
         258,
     ]
 )
-_LENGTH_BITS = np.array([0] * 8 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [0])
+LENGTH_BITS = np.array([0] * 8 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4 + [5] * 4 + [0])
 _DISTANCE_BITS = np.array([0, 0, *(n // 2 for n in range(28))])
 _DISTANCES = np.cumsum([1, *(1 << n for n in _DISTANCE_BITS[:-1])])
-_LENGTHS_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
+CODE_LENGTHS_ORDER = np.array([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15])
 
 
 @njit(cache=True, nogil=True, boundscheck=False)
@@ -96,7 +96,7 @@ def _read_lengths(
     small, table = np.zeros(19, np.int64), np.empty(128, np.int32)
     for n in range(count):
         if position < end:
-            small[_LENGTHS_ORDER[n]] = _bits(data, position, 3)
+            small[CODE_LENGTHS_ORDER[n]] = _bits(data, position, 3)
         position += 3
     width = _fill_table(small, table)
     filled = 0
@@ -163,8 +163,8 @@ def _inflate_codes(
             out[used] = symbol
             used += 1
             continue
-        length = _LENGTHS[symbol - 257] + _bits(data, position, _LENGTH_BITS[symbol - 257])
-        position += _LENGTH_BITS[symbol - 257]
+        length = LENGTHS[symbol - 257] + _bits(data, position, LENGTH_BITS[symbol - 257])
+        position += LENGTH_BITS[symbol - 257]
         entry = tables[1, _bits(data, position, widths[1])]
         symbol = entry >> 4
         position += entry & 15

@@ -1,14 +1,13 @@
 """What annotators start from: a model's label map as regions, without specks, within a budget of bytes."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from mad_backend.core.labels import LabelMap, LabelSet
-from mad_backend.label_studio.results import regions_of
+from mad_backend.core.labels import LabelMap
 
 _SMALLEST_OBJECT: Final = 1 / 256
 """Share of the image from which on a region counts as an object, which no budget may clean away."""
@@ -22,20 +21,25 @@ class Preannotation:
     notes: tuple[str, ...] = ()
 
 
-def preannotate(label_map: LabelMap, labels: LabelSet, *, min_region: int, max_bytes: int) -> Preannotation:
-    """One region per class of a (H, W) map whose specks of fewer than `min_region` pixels went to what surrounds them.
+def within_budget(
+    label_map: LabelMap,
+    painted: Callable[[LabelMap], list[dict[str, Any]]],
+    *,
+    min_region: int,
+    max_bytes: int,
+) -> Preannotation:
+    """The `painted` regions of a (H, W) map whose specks of fewer than `min_region` pixels went to what surrounds them.
 
-    Where the JSON of the regions is longer than `max_bytes`, larger specks are cleaned too, twice as large each time;
-    where that does not suffice (noise), the classes that take most bytes are left out. Raises LabelFormatError for
-    class ids that the label set does not have.
+    Where their JSON is longer than `max_bytes`, larger specks are cleaned too, twice as large each time; where that
+    does not suffice (noise), the labels that take most bytes are left out.
     """
     cleaned = without_specks(label_map, min_region)
-    regions = regions_of(cleaned, labels)
+    regions = painted(cleaned)
     least, notes = min_region, []
     while json_bytes(regions) > max_bytes and least * 2 <= label_map.size * _SMALLEST_OBJECT:
         least *= 2
         cleaned = without_specks(cleaned, least)
-        regions = regions_of(cleaned, labels)
+        regions = painted(cleaned)
     if least > min_region:
         notes.append(
             f"regions of fewer than {least} pixels were cleaned away, where {min_region} was wanted, to stay below "
@@ -43,9 +47,12 @@ def preannotate(label_map: LabelMap, labels: LabelSet, *, min_region: int, max_b
         )
     left_out = []
     while json_bytes(regions) > max_bytes and regions:
-        largest = max(regions, key=lambda region: json_bytes([region]))
-        left_out.append(largest["value"][largest["type"]][0])
-        regions.remove(largest)
+        by_label: dict[str, list[dict[str, Any]]] = {}
+        for region in regions:
+            by_label.setdefault(region["value"][region["type"]][0], []).append(region)
+        left_out.append(max(by_label, key=lambda label: json_bytes(by_label[label])))
+        del by_label[left_out[-1]]
+        regions = [region for some in by_label.values() for region in some]
     if left_out:
         notes.append(
             f"left out {', '.join(sorted(left_out))}: too ragged for {max_bytes} bytes; they have to be drawn"

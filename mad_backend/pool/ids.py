@@ -13,6 +13,11 @@ def image_key(image_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(image_id.encode(), digest_size=8).digest(), "little")
 
 
+def content_digest(data: bytes) -> int:
+    """64 bits of BLAKE2b of an image file: which content of an image a label map is of."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def image_keys(image_ids: Iterable[str]) -> NDArray[np.uint64]:
     """(n,) uint64, one `image_key` an id."""
     return np.fromiter((image_key(i) for i in image_ids), np.uint64)

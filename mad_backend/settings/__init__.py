@@ -32,9 +32,9 @@ from mad_backend.settings.people import (
     Media,
     RatingSettings,
     SegmentationSettings,
-    ServeSettings,
 )
 from mad_backend.settings.section import Section
+from mad_backend.settings.serving import ServeSettings, TaskImagesSettings
 
 __all__ = [
     "CREDENTIALS",
@@ -63,6 +63,7 @@ __all__ = [
     "ServeSettings",
     "Settings",
     "SourceSettings",
+    "TaskImagesSettings",
     "TestSetSettings",
     "TrainingSettings",
     "ValidationMode",
@@ -137,5 +138,6 @@ class Secrets(BaseSettings):
     label_studio_url: str | None = None
     label_studio_token: SecretStr | None = None
     webhook_secret: SecretStr | None = None
+    serve_password: SecretStr | None = None
     rater_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     database: str | None = None

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
 from pydantic import Field, PlainValidator, field_validator, model_validator
 
@@ -55,6 +55,18 @@ Place = Annotated[Path | str, PlainValidator(_place)]
 """A `Path` on this machine, or the `str` of an address that fsspec reads."""
 
 
+StorageOptions: TypeAlias = dict[str, bool | int | str]
+"""What an fsspec file system is given."""
+
+
+def without_secrets(options: StorageOptions) -> StorageOptions:
+    """The options as they are; raises ValueError if one is a secret, which settings do not hold."""
+    secret = sorted(k for k, v in options.items() if _SECRET.search(k) and v not in _NO_SECRETS)
+    if secret:
+        raise ValueError(f'"{secret[0]}" is a secret, and secrets are not settings; {_where_from()}')
+    return options
+
+
 class LabelStudioSource(Section):
     """A Label Studio project, or one view (tab) of it; `field` names the image where tasks have several."""
 
@@ -82,15 +94,12 @@ class SourceSettings(Section):
     manifest: Place | None = None
     label_studio: LabelStudioSource | None = None
     masks: Path | None = None
-    storage_options: dict[str, bool | int | str] = Field(default_factory=dict)
+    storage_options: StorageOptions = Field(default_factory=dict)
 
     @field_validator("storage_options")
     @classmethod
-    def _without_secrets(cls, options: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
-        secret = sorted(k for k, v in options.items() if _SECRET.search(k) and v not in _NO_SECRETS)
-        if secret:
-            raise ValueError(f'"{secret[0]}" is a secret, and secrets are not settings; {_where_from()}')
-        return options
+    def _without_secrets(cls, options: StorageOptions) -> StorageOptions:
+        return without_secrets(options)
 
     @model_validator(mode="after")
     def _of_one_origin(self) -> Self:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from mad_backend.settings.section import Section
 
@@ -104,20 +104,3 @@ class LabelStudioSettings(Section):
         if self.media == "cloud" and self.cloud is None:
             raise ValueError("label_studio.media cloud wants label_studio.cloud.prefix")
         return self
-
-
-class ServeSettings(Section):
-    """Where `mad serve` listens; port 0 takes a free one.
-
-    `public_url` is where browsers and Label Studio reach it, for pictures and webhooks.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = Field(9090, ge=0, le=65535)
-    threads: PositiveInt = 4
-    public_url: str | None = Field(None, pattern=r"^https?://[^?#]+$")
-
-    @field_validator("public_url")
-    @classmethod
-    def _without_slash(cls, url: str | None) -> str | None:
-        return url.rstrip("/") if url else url

@@ -22,6 +22,8 @@ from mad_backend.errors import StoreError
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another process before SQLite gives up."""
 MIGRATION_LOCK = 0x4D4144
+_READS = "mad_reads"
+"""Option of connections that change nothing."""
 
 
 class Database:
@@ -48,9 +50,23 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction; raises StoreError with the driver's own reason, without the statement's values."""
+        with self._explained(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """As `transaction`, for questions only: in SQLite it waits for no writer, and none waits for it."""
+        with (
+            self._explained(),
+            self.engine.connect() as connection,
+            connection.execution_options(**{_READS: True}).begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            yield
         except SQLAlchemyError as error:
             raise StoreError(f"database {self.engine.url.render_as_string()}: {_reason(error)}") from error
 
@@ -136,4 +152,5 @@ def _use_wal(cursor: Any) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     # A transaction that reads first and writes later cannot wait for the lock; one that takes it at once can.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

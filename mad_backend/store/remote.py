@@ -5,12 +5,16 @@ import hmac
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from mad_backend.core.records import HumanMask, ProjectRole, Rating, RemoteProject
 from mad_backend.store.database import Database
 from mad_backend.store.tables import chosen, facts, masks, ratings, remote_projects, remote_tasks, rounds
+
+_KEYS_AT_ONCE: Final = 500
+"""In one question; databases bound the number of its parameters."""
 
 
 class RemoteTable:
@@ -109,6 +113,17 @@ class RemoteTable:
             return connection.execute(
                 select(remote_tasks.c.image_id).where(remote_tasks.c.item == item)
             ).scalar()
+
+    def images_of_items(self, items: Collection[str]) -> dict[str, tuple[ProjectRole, str]]:
+        """Item key -> role of the project it was pushed to, and image, of those keys that were pushed."""
+        wanted, found = sorted(items), {}
+        columns = (remote_tasks.c.item, remote_tasks.c.role, remote_tasks.c.image_id)
+        with self._db.reading() as connection:
+            for start in range(0, len(wanted), _KEYS_AT_ONCE):
+                some = wanted[start : start + _KEYS_AT_ONCE]
+                for row in connection.execute(select(*columns).where(remote_tasks.c.item.in_(some))):
+                    found[row.item] = (ProjectRole(row.role), row.image_id)
+        return found
 
     def record_ratings(self, number: int, found: Sequence[Rating]) -> bool:
         """All ratings of the round as they now stand; those that people deleted disappear here too.

@@ -36,7 +36,7 @@ class VersionTable:
 
     def all(self) -> list[ModelVersion]:
         """Oldest first; `promoted_at` is the last time a version was promoted."""
-        with self._db.transaction() as connection:
+        with self._db.reading() as connection:
             rows = connection.execute(select(model_versions).order_by(model_versions.c.round_number)).all()
             last = {
                 p.version: p.promoted_at
@@ -55,7 +55,7 @@ class VersionTable:
 
     def promoted(self) -> ModelVersion | None:
         """The version to serve, or None before the first round."""
-        with self._db.transaction() as connection:
+        with self._db.reading() as connection:
             query = select(promotions.c.version).order_by(promotions.c.id.desc()).limit(1)
             version = connection.execute(query).scalar()
         return self.get(version) if version else None
@@ -76,5 +76,5 @@ class VersionTable:
 
     def evaluations(self) -> list[EvaluationRow]:
         query = select(evaluations).order_by(evaluations.c.image_set, evaluations.c.model)
-        with self._db.transaction() as connection:
+        with self._db.reading() as connection:
             return [EvaluationRow(**row._mapping) for row in connection.execute(query)]

@@ -6,9 +6,10 @@ from typing import Final
 
 from mad_backend.errors import LabelStudioError
 from mad_backend.label_studio.webhook import SECRET_HEADER
-from sync.doctor.findings import Finding, from_error, not_checked, ok, warning, wrong
+from sync.doctor.findings import Finding, not_checked, ok, warning, wrong
 from sync.doctor.situation import Situation
 from sync.doctor.visits import UnreachableError
+from sync.ml_backends import BackendError, Trouble, delete_backend, ensure_backend, served_at
 from sync.webhooks import create_webhook, delete_webhook, webhook_address
 
 _BLOCKED: Final = "reserved network address"
@@ -32,9 +33,15 @@ def serving(at: Situation) -> Iterator[Finding]:
         yield not_checked(_UNKNOWN)
         return
     try:
-        answer = at.visitor.get(f"{url}/health")
+        answer = at.visitor.get(f"{url}/health", at.credentials)
     except UnreachableError as error:
         yield _absent(at, url, error)
+        return
+    if answer.status == 401:
+        yield wrong(
+            f"what answers at {url} refuses our user and password: its MAD_SERVE_PASSWORD or serve.user is another",
+            "export the same MAD_SERVE_PASSWORD for `mad serve` and here, and use the same settings file",
+        )
         return
     body = answer.json()
     if not isinstance(body, dict) or "target" not in body:
@@ -48,7 +55,7 @@ def serving(at: Situation) -> Iterator[Finding]:
         return
     promoted = at.store.versions.promoted()
     version = promoted.version if promoted else None
-    told = at.visitor.post(f"{url}/setup", {}).json()
+    told = at.visitor.post(f"{url}/setup", {}, at.credentials).json()
     served = told.get("model_version") if isinstance(told, dict) else None
     if served != version:
         yield wrong(
@@ -66,27 +73,23 @@ def ml_backend(at: Situation) -> Iterator[Finding]:
         yield not_checked(_UNKNOWN)
         return
     tell = _teller(at)
+    served = served_at(at.settings, at.secrets, url)
     try:
-        backend = at.client.connect_ml_backend(at.probe.project_id, url, "mad doctor")
-    except LabelStudioError as error:
-        if _BLOCKED in str(error):
-            yield tell(
-                f"Label Studio refuses ML backends at {url}, an address of a private network",
-                "start Label Studio with LABEL_STUDIO_ML_BLOCK_LOCAL_IP=false",
-            )
-        elif "resolve" in str(error):
-            yield tell(
-                f"Label Studio's machine knows no host of the name in {url}",
-                f"set {_PUBLIC} to an address that it reaches",
-            )
-        elif error.status == 400:
-            yield _unheard(at, url, error)
+        backend = ensure_backend(at.client, at.probe.project_id, served, "mad doctor")
+    except BackendError as error:
+        told, _, cure = str(error).partition("; ")
+        is_elsewhere = error.trouble in (Trouble.BLOCKED, Trouble.UNKNOWN_HOST)
+        if not is_elsewhere and not _answers(at, url):
+            yield tell(f"Label Studio finds nothing at {url}", "start `mad serve`")
+        elif error.trouble is Trouble.UNHEARD:
+            yield wrong(f"Label Studio's machine does not reach {url}, although this one does", _TIMEOUT_CURE)
+        elif error.trouble is Trouble.REFUSED:
+            yield wrong(told, cure)
         else:
-            raise
+            yield tell(told, cure)
         return
-    told = at.client.get(f"/api/ml/{backend}", f"reading ML backend {backend}")
-    at.client.send("DELETE", f"/api/ml/{backend}", f"deleting ML backend {backend}")
-    yield ok(f"Label Studio reaches {url}, model version {told.get('model_version')}")
+    delete_backend(at.client, backend.backend_id)
+    yield ok(f"Label Studio reaches {url}, model version {backend.model_version or 'none'}")
 
 
 def webhook_block(at: Situation) -> Iterator[Finding]:
@@ -204,19 +207,11 @@ def _absent(at: Situation, url: str, error: UnreachableError) -> Finding:
 
 
 def _answers(at: Situation, url: str) -> bool:
+    """True for `mad serve` with another password, too."""
     try:
-        return at.visitor.get(f"{url}/health").status == 200
+        return at.visitor.get(f"{url}/health", at.credentials).status in (200, 401)
     except UnreachableError:
         return False
-
-
-def _unheard(at: Situation, url: str, error: LabelStudioError) -> Finding:
-    """The server could not connect: because nothing runs, or because it is somewhere else."""
-    if not _answers(at, url):
-        return _teller(at)(f"Label Studio finds nothing at {url}", "start `mad serve`")
-    if "health check failed" in str(error):
-        return wrong(f"Label Studio's machine does not reach {url}, although this one does", _TIMEOUT_CURE)
-    return from_error(error)
 
 
 def _teller(at: Situation) -> Callable[[str, str], Finding]:

@@ -6,6 +6,7 @@ from typing import Final
 from mad_backend.errors import LabelStudioError
 from mad_backend.settings import Secrets, Settings
 from sync.doctor.callbacks import ml_backend, serving, webhook_block, webhook_delivery
+from sync.doctor.connections import connections
 from sync.doctor.findings import Check, Line, from_error, run_checks
 from sync.doctor.pictures import pictures
 from sync.doctor.rounds import frozen_labels, overlap, starting_points
@@ -39,6 +40,7 @@ CHECKS: Final = (
         (*_IN, "webhook address"),
     ),
     Check("ML backend", "letting Label Studio call mad serve", ml_backend, _IN),
+    Check("connected projects", "looking at the projects that ask mad serve", connections, _IN),
 )
 
 

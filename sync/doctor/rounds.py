@@ -12,6 +12,7 @@ from mad_backend.label_studio.label_config import signature
 from sync.client import Json
 from sync.doctor.findings import Finding, Verdict, not_checked, ok, warning, wrong
 from sync.doctor.situation import Situation
+from sync.ml_backends import stored_predictions
 from sync.segmentation_project import START
 
 _FIELDS: Final = (
@@ -117,7 +118,7 @@ def starting_points(at: Situation) -> Iterator[Finding]:
 
 
 def _starting_point(at: Situation, one: _Recorded, there: Json) -> Finding:
-    counts = _predictions(at, one.project.project_id)
+    counts = stored_predictions(at.client, one.project.project_id)
     if not counts:
         return ok(f"{one.name} has no predictions yet")
     version = there["model_version"] or ""
@@ -148,14 +149,6 @@ def _meant(one: _Recorded, counts: dict[str, int]) -> str:
     """The version to start from, of those that are there: by its name, else the one of most tasks."""
     known = [name for name in (one.of.target, START) if name in counts]
     return known[0] if known else max(counts, key=lambda name: (counts[name], name))
-
-
-def _predictions(at: Situation, project_id: int) -> dict[str, int]:
-    """Version -> number of predictions."""
-    wanted = f"listing the model versions of project {project_id}"
-    path = f"/api/projects/{project_id}/model-versions/"
-    found = at.client.get(path, wanted, {"extended": "true"})
-    return {entry["model_version"]: entry["count"] for entry in found["static"]}
 
 
 def _people_per_task(project: RemoteProject, raters: int) -> int:

@@ -1,5 +1,6 @@
 """What checks look at: settings, connection, database, and a project that exists for their sake only."""
 
+import base64
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,12 +10,12 @@ from pydantic import SecretStr
 from mad_backend.core.records import ProjectRole
 from mad_backend.errors import LabelStudioError
 from mad_backend.label_studio.label_config import picture_config
+from mad_backend.network.tls import Certificates
 from mad_backend.settings import Secrets, Settings
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
 from sync.connection import connect
 from sync.doctor.visits import Visitor
-from sync.tls import Certificates
 
 _NOWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not listened on
 _DOCTOR: Final = "\ndoctor"
@@ -63,6 +64,15 @@ class Situation:
     def serve_url(self) -> str | None:
         """Where Label Studio should reach `mad serve`; None if only a running one knows (serve.port 0)."""
         return self.settings.serve.public_url or self.local_url
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The header by which `mad serve` knows us; empty where it wants no password."""
+        password = self.secrets.serve_password
+        if password is None:
+            return {}
+        pair = f"{self.settings.serve.user}:{password.get_secret_value()}"
+        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
     @property
     def local_url(self) -> str | None:

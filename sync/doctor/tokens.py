@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mad_backend.errors import LabelStudioError
+from mad_backend.network.tokens import is_jwt
 from sync.client import LabelStudioClient
 from sync.doctor.findings import Finding, from_error, not_checked, ok, warning, wrong
 from sync.doctor.situation import Situation
-from sync.tokens import is_jwt
 
 _SUBMIT: Final = "annotation:annotation:submit"
 _WHERE: Final = "Account & Settings > Access Token"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 
 from mad_backend.errors import MadError
-from sync.tls import Certificates, advice
+from mad_backend.network.tls import Certificates, advice
 
 _LIMIT: Final = 2**20
 

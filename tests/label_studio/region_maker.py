@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.brush_rle import encode_alpha
-from mad_backend.label_studio.results import regions_of
 
 LABELS = LabelSet(
     "pets",

@@ -14,9 +14,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from mad_backend.core.labels import Mask
+from mad_backend.core.labels import LabelMap, Mask
 from mad_backend.errors import LabelFormatError
-from mad_backend.label_studio.bitmask import decode_bitmask, encode_bitmask
+from mad_backend.label_studio.bitmask import decode_bitmask, encode_bitmask, encode_bitmasks
 
 PREFIX = "data:image/png;base64,"
 ALPHA = np.array([[0, 127, 128, 255], [255, 1, 0, 9]], np.uint8)
@@ -71,6 +71,50 @@ def test_our_own_are_rgba_in_the_colour_of_the_class_and_transparent_elsewhere()
     )
     assert picture.mode == "RGBA"
     assert np.asarray(picture).tolist() == [[[9, 8, 7, 255], [0] * 4], [[0] * 4, [9, 8, 7, 255]]]
+
+
+SIZES = st.tuples(st.integers(1, 12), st.integers(1, 200))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    arrays(np.uint8, SIZES, elements=st.sampled_from([0, 0, 0, 0, 1, 2])),
+    st.tuples(*[st.integers(0, 255)] * 3),
+)
+def test_the_classes_of_a_map_are_each_a_picture_that_pillow_and_zlib_read(
+    label_map: LabelMap, color: tuple[int, int, int]
+) -> None:
+    urls = encode_bitmasks(label_map, dict.fromkeys((0, 1, 2, 3), color))
+    for class_id, found in urls.items():
+        file = base64.b64decode(found[len(PREFIX) :])
+        pixels = np.asarray(Image.open(io.BytesIO(file)))
+        assert np.array_equal(pixels, (label_map == class_id)[..., None] * np.array([*color, 255], np.uint8))
+        stream = file[file.index(b"IDAT") + 4 : file.index(b"IEND") - 8]
+        assert len(zlib.decompress(stream)) == label_map.shape[0] * (1 + 4 * label_map.shape[1]), (
+            "checksum too"
+        )
+        assert found == encode_bitmask(label_map == class_id, color)
+
+
+def blobs() -> LabelMap:
+    """500 x 375, about as ragged as predictions are."""
+    y, x = np.mgrid[:375, :500]
+    waves = sum(np.sin(x / (9 + 7 * n) + n * y / 40) * np.cos(y / (11 + 5 * n) - n) for n in range(4))
+    return np.digitize(waves, [-0.8, 0.8]).astype(np.uint8)
+
+
+def test_they_are_hardly_larger_than_pillows_own() -> None:
+    label_map = blobs()
+    for class_id, found in encode_bitmasks(label_map, {0: (128, 64, 9), 1: (0, 0, 0), 2: (7, 7, 7)}).items():
+        color = decode_color(found)
+        pixels = (label_map == class_id)[..., None] * np.array([*color, 255], np.uint8)
+        assert len(found) < 1.4 * len(saved(Image.fromarray(pixels)))
+        assert np.array_equal(decode_bitmask(found, 375, 500), (label_map == class_id) * 255)
+
+
+def decode_color(found: str) -> tuple[int, ...]:
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[len(PREFIX) :]))))
+    return tuple(pixels.reshape(-1, 4).max(axis=0)[:3].tolist())
 
 
 OPACITIES = st.integers(0, 255) | st.sampled_from([0, 255])

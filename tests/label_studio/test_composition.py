@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from mad_backend.core.labels import VOID, LabelMap
 from mad_backend.errors import LabelFormatError
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.composition import compose
-from mad_backend.label_studio.results import regions_of
 from tests.label_studio.region_maker import LABELS, STREET, brush, brush_regions_of, region, shape
 
 ROW = [255, 255, 0, 0]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from mad_backend.core.labels import VOID, LabelMap
+from mad_backend.core.labels import VOID, LabelMap, LabelSet
 from mad_backend.errors import LabelFormatError
+from mad_backend.label_studio.answers import DrawingRules, own_interface, preannotate, regions_of
 from mad_backend.label_studio.composition import compose
-from mad_backend.label_studio.preannotation import preannotate, without_specks
-from mad_backend.label_studio.results import regions_of
+from mad_backend.label_studio.preannotation import Preannotation, without_specks
 from tests.label_studio.region_maker import LABELS, STREET
 
 MAPS = arrays(
@@ -22,6 +22,12 @@ MAPS = arrays(
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
     elements=st.sampled_from([0, 0, 0, 1, 2, VOID]),
 )
+
+
+def predrawn(
+    label_map: LabelMap, min_region: int, max_bytes: int, labels: LabelSet = LABELS
+) -> Preannotation:
+    return preannotate(label_map, own_interface(labels), labels, DrawingRules(min_region, max_bytes))
 
 
 def components(label_map: LabelMap) -> list[int]:
@@ -51,7 +57,7 @@ def test_no_component_is_smaller_than_wanted_unless_the_map_is(label_map: LabelM
 @settings(deadline=None)
 @given(MAPS)
 def test_without_a_smallest_size_nothing_is_cleaned(label_map: LabelMap) -> None:
-    regions = preannotate(label_map, LABELS, min_region=1, max_bytes=100_000).regions
+    regions = predrawn(label_map, 1, 100_000).regions
     assert [*regions] == regions_of(label_map, LABELS)
     assert np.array_equal(compose(regions, LABELS, *label_map.shape).label_map, label_map)
 
@@ -96,15 +102,15 @@ NOISE = np.random.default_rng(0).choice(np.array([0, 1, 2, VOID], np.uint8), (37
 
 @pytest.mark.parametrize("max_bytes", [2_000, 10_000, 30_000, 100_000])
 @pytest.mark.parametrize("labels", [LABELS, STREET])
-def test_noise_stays_below_every_budget(max_bytes: int, labels: object) -> None:
+def test_noise_stays_below_every_budget(max_bytes: int, labels: LabelSet) -> None:
     noise = np.where(NOISE == 2, 0, NOISE) if labels is STREET else NOISE
-    found = preannotate(noise, labels, min_region=1, max_bytes=max_bytes)  # type: ignore[arg-type]
+    found = predrawn(noise, 1, max_bytes, labels)
     assert len(json.dumps(found.regions).encode()) <= max_bytes
     assert found.notes
 
 
 def test_the_notes_say_what_was_done_for_the_budget() -> None:
-    found = preannotate(NOISE, LABELS, min_region=4, max_bytes=40_000)
+    found = predrawn(NOISE, 4, 40_000)
     assert found.regions
     (note,) = found.notes
     assert re.fullmatch(
@@ -118,15 +124,15 @@ def test_classes_too_ragged_for_any_cleaning_are_left_out_the_largest_first() ->
     label_map[:30, ::2] = 1
     label_map[0] = 1
     label_map[40:44, 10:40] = 2
-    roomy = preannotate(label_map, LABELS, min_region=16, max_bytes=10_000)
+    roomy = predrawn(label_map, 16, 10_000)
     assert (len(roomy.regions), roomy.notes) == (2, ())
     sizes = {r["value"]["bitmasklabels"][0]: len(json.dumps([r])) for r in roomy.regions}
     assert sizes["cat"] > sizes["dog"]
-    tight = preannotate(label_map, LABELS, min_region=16, max_bytes=sizes["dog"])
+    tight = predrawn(label_map, 16, sizes["dog"])
     assert [r["value"]["bitmasklabels"] for r in tight.regions] == [["dog"]]
     assert "left out cat: too ragged" in tight.notes[-1]
 
 
 def test_class_ids_that_the_label_set_does_not_have_are_refused() -> None:
     with pytest.raises(LabelFormatError, match="7"):
-        preannotate(np.full((9, 9), 7, np.uint8), LABELS, min_region=4, max_bytes=10_000)
+        predrawn(np.full((9, 9), 7, np.uint8), 4, 10_000)

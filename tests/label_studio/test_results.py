@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mad_backend.errors import LabelFormatError
-from mad_backend.label_studio.results import rating_of, regions_of
+from mad_backend.label_studio.answers import regions_of
+from mad_backend.label_studio.results import rating_of
 from tests.label_studio.region_maker import LABELS
 
 

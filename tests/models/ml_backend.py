@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mad_backend.core.labels import LabelClass, LabelMap, LabelSet, RgbImage
-from mad_backend.label_studio.results import regions_of
+from mad_backend.label_studio.answers import regions_of
 from tests.label_studio.rle_encoder import rle_of
 
 NAMES = ("background", "cat", "dog")

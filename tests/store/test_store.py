@@ -261,6 +261,24 @@ class TestStore:
         one = versions.get("f@1")
         assert (one.path, one.promoted_at) == ("one.safetensors", NOON + timedelta(minutes=2))
 
+    def test_what_is_served_is_told_while_somebody_writes_and_as_it_was_before(
+        self, opened: Store, url: str
+    ) -> None:
+        opened.versions.record("net@0", 0, None, NOON)
+        opened.versions.promote("net@0", NOON, "the first")
+        other = create_engine(url)
+        with other.connect() as writer:
+            begin = "BEGIN IMMEDIATE" if other.dialect.name == "sqlite" else "SELECT 1"
+            if other.dialect.name == "sqlite":
+                writer.connection.driver_connection.isolation_level = None
+            writer.exec_driver_sql(begin)
+            writer.exec_driver_sql("DELETE FROM promotions")
+            served = opened.versions.promoted()
+            assert served is not None
+            assert served.version == "net@0"
+            writer.exec_driver_sql("ROLLBACK")
+        other.dispose()
+
     def test_an_unknown_version_names_the_known_ones(self, opened: Store) -> None:
         opened.versions.record("f@0", 0, None, NOON)
         with pytest.raises(StoreError, match='no model version "f@7"; known: f@0'):

@@ -15,10 +15,13 @@ from flask import Flask, Response, request
 from PIL import Image
 from pydantic import SecretStr
 
+from mad_backend.serving.local_targets import LocalTargets
+from mad_backend.serving.target_service import TargetService
+from mad_backend.serving.task_images import TaskImageReader
 from mad_backend.settings import Secrets, Settings
+from mad_backend.settings_file import load_label_set
 from mad_backend.store.store import Store
 from mad_backend.web.app import create_app
-from mad_backend.web.target_service import TargetService
 from sync.doctor.examination import CHECKS, examine
 from sync.doctor.findings import Finding, Verdict
 from tests.conftest import RunningLabelStudio
@@ -104,12 +107,19 @@ def clinic(root: Path, store: Store, url: str, token: str) -> Clinic:
 
 
 @contextmanager
-def serving(there: Clinic, store: Store | None = None, host: str = "127.0.0.1") -> Iterator[str]:
+def serving(
+    there: Clinic, store: Store | None = None, host: str = "127.0.0.1", port: int = 0
+) -> Iterator[str]:
     """`mad serve` for the project, on loopback; yields its address."""
     used = store or there.store
-    with closing(TargetService(used, there.settings)) as service:
+    labels = load_label_set(there.settings.label_set)
+    images = TaskImageReader(there.settings, there.secrets, used.remote.sign)
+    with (
+        closing(LocalTargets(used, there.settings, labels)) as targets,
+        closing(TargetService(used, there.settings, targets, images)) as service,
+    ):
         app = create_app(service, used, there.settings, there.secrets)
-        with running(app, host) as url:
+        with running(app, host, port) as url:
             yield url
 
 

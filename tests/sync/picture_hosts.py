@@ -29,9 +29,9 @@ def pictures(count: int) -> dict[str, bytes]:
 
 
 @contextmanager
-def running(app: Flask, host: str = "127.0.0.1") -> Iterator[str]:
+def running(app: Flask, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """The address of `app` under waitress."""
-    server, ended = create_server(app, host=host, port=0, threads=4), threading.Event()
+    server, ended = create_server(app, host=host, port=port, threads=4), threading.Event()
     thread = threading.Thread(target=_run, args=(server, ended), daemon=True)
     thread.start()
     try:

@@ -6,7 +6,7 @@ import numpy as np
 from playwright.sync_api import Page, expect
 
 from mad_backend.core.records import ErrorType, ProjectRole, Verdict
-from mad_backend.label_studio.results import regions_of
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.pool.images import read_label_map
 from mad_backend.store.store import Store
 from sync.check_project import check_items, push_checks

@@ -11,9 +11,9 @@ import pytest
 from mad_backend.core.labels import LabelMap
 from mad_backend.core.records import Check, ProjectRole, Verdict
 from mad_backend.errors import CorruptFileError, StoreError
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
-from mad_backend.label_studio.results import regions_of
 from mad_backend.pool.images import read_label_map
 from mad_backend.store.store import Store
 from sync.check_project import are_pushed, check_id, check_items, push_checks

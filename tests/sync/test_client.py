@@ -21,6 +21,7 @@ from mad_backend.errors import DemoError, LabelStudioError
 from mad_backend.label_studio.label_config import rating_config
 from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
+from sync.webhooks import create_webhook
 from tests.conftest import EXECUTABLE, RunningLabelStudio
 
 
@@ -92,13 +93,13 @@ def test_the_token_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     )
 
 
-def test_a_private_ml_backend_address_names_the_settings_of_the_server() -> None:
+def test_a_private_address_names_the_settings_of_the_server() -> None:
     blocked = {"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}
     with (
         answering((403, blocked)) as (url, _),
         pytest.raises(LabelStudioError, match="LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"),
     ):
-        LabelStudioClient(url, "a-token").connect_ml_backend(1, "http://127.0.0.1:1", "target")
+        create_webhook(LabelStudioClient(url, "a-token"), 1, "http://127.0.0.1:1/webhook", None)
 
 
 def test_legacy_tokens_switched_off_are_told_from_a_wrong_token() -> None:

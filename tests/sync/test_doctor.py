@@ -22,6 +22,7 @@ from rich.console import Console
 
 import tests.sync.clinic
 from mad_backend.core.rounds import RoundState
+from mad_backend.network.tls import Certificates
 from mad_backend.store.store import Store
 from sync.doctor.display import diagnose
 from sync.doctor.examination import examine
@@ -30,7 +31,6 @@ from sync.doctor.situation import Situation
 from sync.doctor.visits import UnreachableError, Visitor
 from sync.rating_project import push_rating
 from sync.segmentation_project import push_segmentation
-from sync.tls import Certificates
 from tests.conftest import RunningLabelStudio
 from tests.sync.clinic import (
     Clinic,

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from mad_backend.core.labels import VOID, LabelClass, LabelMap, LabelSet, Mask
 from mad_backend.errors import LabelFormatError, LabelStudioError, PoolError, SettingsError
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.any_project import LabelMapping, mask_interface
 from mad_backend.label_studio.label_config import rating_config, segmentation_config
-from mad_backend.label_studio.results import regions_of
 from mad_backend.pool.images import read_label_map
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import list_labelled

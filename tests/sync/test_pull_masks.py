@@ -9,7 +9,7 @@ from PIL import Image
 
 from mad_backend.core.labels import VOID
 from mad_backend.core.records import ProjectRole
-from mad_backend.label_studio.results import regions_of
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.store.store import Store
 from sync.pull import PullProgress
 from sync.pull_masks import pull_masks

@@ -18,14 +18,15 @@ from pydantic import SecretStr
 
 from mad_backend.core.records import ProjectRole
 from mad_backend.errors import LabelStudioError, SettingsError
+from mad_backend.network.servers import check_address, is_below
+from mad_backend.network.tls import Certificates
 from mad_backend.settings import LabelStudioSettings, Secrets, Settings
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
 from sync.connection import connect
 from sync.pictures import UploadedPictures
 from sync.rating_project import push_rating
-from sync.tls import Certificates
-from sync.transport import Transport, check_address, is_below
+from sync.transport import Transport
 from tests.conftest import RunningLabelStudio
 from tests.sync.fault_proxy import ReverseProxy
 from tests.sync.test_push import LABELS, items, silent

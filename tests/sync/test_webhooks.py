@@ -13,6 +13,7 @@ from mad_backend.label_studio.label_config import rating_config
 from mad_backend.label_studio.webhook import SECRET_HEADER
 from mad_backend.store.store import Store
 from sync.client import LabelStudioClient, Project
+from sync.ml_backends import ensure_backend, served_at
 from sync.webhooks import ACTIONS, create_webhook, ensure_webhook, webhook_address, webhooks
 from tests.conftest import RunningLabelStudio
 from tests.sync.clinic import SECRET, clinic, serving
@@ -101,7 +102,7 @@ def test_the_webhook_of_a_connected_ml_backend_is_given_our_secret(
     admin, number = label_studio.admin, project.project_id
     there = clinic(tmp_path, store, label_studio.server.url, label_studio.server.token)
     with serving(there) as url:
-        admin.connect_ml_backend(number, url, "scenes")
+        ensure_backend(admin, number, served_at(there.settings, there.secrets, url))
         (made,) = webhooks(admin, number)
         assert ensure_webhook(admin, number, webhook_address(url), SecretStr(SECRET)) == made["id"]
         (now,) = webhooks(admin, number)

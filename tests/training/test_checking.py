@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from mad_backend.core.labels import LabelMap
 from mad_backend.core.records import ProjectRole, Verdict
 from mad_backend.core.rounds import NEXT, RoundState
+from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import VERDICT_TAG
-from mad_backend.label_studio.results import regions_of
 from sync.check_project import check_id
 from sync.disagreements import disagreements
 from tests.conftest import RunningLabelStudio

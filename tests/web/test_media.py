@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from mad_backend.errors import PoolError
 from mad_backend.pictures import PictureFolder
+from mad_backend.serving.target_service import TargetService
 from mad_backend.settings import LabelStudioSettings, Secrets
 from mad_backend.store.store import Store
 from mad_backend.web.app import create_app
 from mad_backend.web.media import origins
-from mad_backend.web.target_service import TargetService
 
 NAME = "0123456789abcdef01234567-a.jpg"
 OTHER = "0123456789abcdef01234567-b.jpg"

@@ -1,24 +1,21 @@
 """The wire protocol, with request bodies as Label Studio 1.23.2 sends them, and the server that speaks it."""
 
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import requests
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
-from mad_backend.errors import MadError
-from mad_backend.settings import Secrets, ServeSettings
-from mad_backend.web.app import MAX_BODY_BYTES, create_app, listen, serve
-from mad_backend.web.target_service import TargetPrediction, TargetService
+from mad_backend.errors import AbandonedError, BusyError, MadError, ModelError, PoolError
+from mad_backend.serving.local_targets import LocalTargets
+from mad_backend.serving.target_service import PredictRequest, TargetPrediction, TargetService
+from mad_backend.serving.targets import TargetState, TargetStatus
+from mad_backend.serving.task_images import TaskImageReader
+from mad_backend.settings import Secrets
+from mad_backend.web.app import create_app
+from tests.served_world import CONFIG
 
 TOKEN = "4c1f0e6a5d5b4a1f9c7e2b8d3a6f0c1d2e3f4a5b"
 HEADERS = {"User-Agent": "heartex/1.23.2", "Content-Type": "application/json"}
@@ -47,7 +44,7 @@ SECRET = "a webhook's s3cret"
 
 def predict_body(tasks: list[Any]) -> dict[str, Any]:
     params = {"login": None, "password": None, "context": None}
-    return {"tasks": tasks, "project": "19.1795333750", "label_config": "<View/>", "params": params}
+    return {"tasks": tasks, "project": "19.1795333750", "label_config": CONFIG, "params": params}
 
 
 def client_of(world: Any, service: TargetService, secret: str | None = None) -> FlaskClient:
@@ -71,12 +68,34 @@ def test_health_and_setup_name_the_promoted_version_without_loading_it(
     client = client_of(world, open_service(broken))
     health = client.get("/health", headers=HEADERS)
     assert health.status_code == 200
-    assert health.json == {"status": "UP", "target": "scenes", "model_version": "scenes@0"}
+    assert health.json == {
+        "status": "UP",
+        "target": "scenes",
+        "model_version": "scenes@0",
+        "state": "ready",
+        "error": None,
+    }
     assert client.post("/setup", json=SETUP, headers=HEADERS).json == {"model_version": "scenes@0"}
     answer = client.post("/predict", json=predict_body([world.task("pool/0")]), headers=HEADERS)
     assert answer.status_code == 503
     assert answer.json is not None
     assert str(world.root / "nowhere") in answer.json["error"]
+
+
+def test_a_model_that_failed_is_told_with_its_reason_and_nothing_to_wait_for(
+    world: Any, open_service: Callable[..., TargetService]
+) -> None:
+    class Failed(LocalTargets):
+        def status(self) -> TargetStatus:
+            return TargetStatus("scenes@1", TargetState.FAILED, "weights/fast.onnx is gone")
+
+    targets = Failed(world.store, world.settings, world.labels)
+    answer = client_of(world, open_service(targets=targets)).get("/health")
+    assert answer.status_code == 503
+    assert answer.json is not None
+    told = {key: answer.json[key] for key in ("status", "state", "model_version", "error")}
+    assert list(told.values()) == ["DOWN", "failed", "scenes@1", "weights/fast.onnx is gone"]
+    assert "Retry-After" not in answer.headers
 
 
 def test_predict_answers_one_result_per_task_in_order(world: Any, client: FlaskClient) -> None:
@@ -119,6 +138,11 @@ def test_versions_lists_every_version_and_which_is_served(client: FlaskClient) -
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", *(b"[" * n for n in (3, 200_000))])
 def test_a_webhook_leaves_word_whatever_its_body(world: Any, client: FlaskClient, body: bytes) -> None:
     assert client.post("/webhook", data=body).status_code == 200
+    assert world.store.remote.take_pull_wish()
+
+
+def test_train_leaves_word_and_trains_nothing(world: Any, client: FlaskClient) -> None:
+    assert client.post("/train", json={"annotations": []}).json == {"status": "ok"}
     assert world.store.remote.take_pull_wish()
 
 
@@ -198,7 +222,7 @@ def test_http_errors_are_json_and_keep_their_headers(client: FlaskClient) -> Non
     wrong = client.get("/predict")
     assert (wrong.status_code, wrong.is_json) == (405, True)
     assert "POST" in wrong.headers["Allow"]
-    large = client.post("/predict", data=bytes(MAX_BODY_BYTES + 1))
+    large = client.post("/predict", data=bytes(64 * 2**20 + 1))
     assert (large.status_code, large.is_json) == (413, True), large.json
     assert large.headers.get_all("Content-Type") == ["application/json"]
 
@@ -217,91 +241,56 @@ def test_a_database_that_fails_is_told_as_such(world: Any, client: FlaskClient) 
         assert "database" in answer.json["error"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (BusyError("too much is waiting", 7), 503, {"Retry-After": "7"}),
+        (AbandonedError("nobody waits"), 499, {}),
+        (PoolError("the bucket is away"), 503, {}),
+        (ModelError("the weights are gone"), 503, {}),
+    ],
+)
+def test_what_keeps_all_tasks_from_an_answer_is_told(
+    world: Any,
+    open_service: Callable[..., TargetService],
+    error: MadError,
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    class Unable(LocalTargets):
+        def hold(self) -> Any:
+            raise error
+
+    targets = Unable(world.store, world.settings, world.labels)
+    client = client_of(world, open_service(targets=targets))
+    answer = client.post("/predict", json=predict_body([world.task("pool/0")]))
+    assert (answer.status_code, answer.json) == (status, {"error": str(error)})
+    assert headers.items() <= dict(answer.headers).items()
+
+
+def test_answers_are_not_kept_by_proxies_nor_guessed_at_by_browsers(client: FlaskClient) -> None:
+    for answer in (client.get("/health"), client.post("/predict", json=predict_body([])), client.get("/no")):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_an_unforeseen_error_is_answered_without_its_traceback(
     world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Faulty(TargetService):
-        def predict(self, tasks: Sequence[object]) -> list[TargetPrediction]:
+        def predict(self, request: PredictRequest, is_abandoned: Any = None) -> list[TargetPrediction]:
             raise RuntimeError("the inner workings")
 
-    client = client_of(world, Faulty(world.store, world.settings))
+    client = client_of(
+        world,
+        Faulty(
+            world.store,
+            world.settings,
+            LocalTargets(world.store, world.settings, world.labels),
+            TaskImageReader(world.settings, Secrets(), world.store.remote.sign),
+        ),
+    )
     answer = client.post("/predict", json=predict_body([]))
     assert answer.status_code == 500
     assert answer.json == {"error": "internal error; the log of `mad serve` has the traceback"}
     assert "the inner workings" in caplog.text
-
-
-SERVE = """
-import logging, sys
-from pathlib import Path
-from mad_backend.settings import Secrets
-from mad_backend.settings_file import load_settings
-from mad_backend.web.app import serve
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-serve(load_settings(Path(sys.argv[1])), Secrets())
-"""
-
-
-@pytest.fixture
-def address(world: Any) -> Iterator[str]:
-    """`serve` in a process of its own, on a free port."""
-    settings = world.settings.model_copy(update={"serve": ServeSettings(port=0)})
-    path = world.root / "mad.yaml"
-    path.write_text(settings.model_dump_json())
-    environment = {**os.environ, "MAD_WEBHOOK_SECRET": SECRET}
-    command = [sys.executable, "-c", SERVE, str(path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr is not None
-        try:
-            # Other libraries may log first; a server that ends without the line ends the loop.
-            line = next((x for x in process.stderr if x.startswith("serving scenes on ")), None)
-            assert line is not None
-            yield line.removeprefix("serving scenes on ").strip()
-        finally:
-            process.terminate()
-            rest = process.stderr.read()
-            assert process.wait(10) == -signal.SIGTERM, rest
-            assert SECRET not in rest
-            assert TOKEN not in rest
-
-
-def test_the_server_swaps_versions_while_requests_run(world: Any, address: str) -> None:
-    body = predict_body([world.task(f"pool/{n % 5}", n) for n in range(12)])
-    own = {"scenes@0": "house", "scenes@1": "tree"}
-
-    def ask(_: int) -> set[tuple[str, str | None]]:
-        answer = requests.post(f"{address}/predict", json=body, headers=HEADERS, timeout=20)
-        results = answer.json()["results"]
-        assert len(results) == 12
-        return {(r["model_version"], label_of(r)) for r in results}
-
-    with ThreadPoolExecutor(4) as threads:
-        before = list(threads.map(ask, range(2)))
-        pending = [threads.submit(ask, n) for n in range(12)]
-        world.store.versions.promote("scenes@1", world.store.versions.get("scenes@1").created_at, "test")
-        during = [request.result() for request in pending]
-    assert before == [{("scenes@0", "house")}] * 2
-    assert all(len(seen) == 1 and seen <= set(own.items()) for seen in during)
-    assert ask(0) == {("scenes@1", "tree")}
-    assert requests.get(f"{address}/health", timeout=20).json()["model_version"] == "scenes@1"
-    assert requests.post(f"{address}/setup", json=SETUP, timeout=20).json() == {"model_version": "scenes@1"}
-    assert requests.post(f"{address}/webhook", json=WEBHOOK, timeout=20).status_code == 403
-    assert not world.store.remote.take_pull_wish()
-    sent = {"X-MAD-Secret": SECRET}
-    assert requests.post(f"{address}/webhook", json=WEBHOOK, headers=sent, timeout=20).status_code == 200
-    assert world.store.remote.take_pull_wish()
-
-
-def test_a_taken_port_is_named_with_what_to_do(world: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        settings = world.settings.model_copy(update={"serve": ServeSettings(port=port)})
-        with pytest.raises(
-            MadError, match=rf"port {port} of 127\.0\.0\.1: .* in use.*; .* another serve\.port"
-        ):
-            serve(settings, Secrets())
-
-
-def test_an_address_of_another_machine_is_refused_with_the_setting_to_check() -> None:
-    with pytest.raises(MadError, match=r"port 0 of 192\.0\.2\.1: .* check serve\.host"):
-        listen(ServeSettings(host="192.0.2.1", port=0))

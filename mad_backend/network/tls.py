@@ -1,6 +1,7 @@
 """Which certificates are trusted and shown when talking to Label Studio, and what their errors mean."""
 
 import logging
+import os
 import ssl
 import warnings
 from dataclasses import dataclass, field
@@ -9,15 +10,17 @@ from typing import Any, Final
 
 from requests import Session
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import InsecureRequestWarning
 from urllib3.util.ssl_ import create_urllib3_context
 
 from mad_backend.errors import SettingsError
-from sync.prompt import PromptAdapter
+from mad_backend.network.prompt import PromptAdapter
 
 log = logging.getLogger(__name__)
 
 _SECTION: Final = "label_studio"
+_BUNDLES: Final = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _ADVICE: Final = (
     ("wrong_version_number", "nothing encrypted is spoken there: write http:// in label_studio.url"),
     ("record_layer_failure", "nothing encrypted is spoken there: write http:// in label_studio.url"),
@@ -65,6 +68,24 @@ class Certificates:
         session.mount("https://", _Adapter(self._own if own else self._strangers))
         session.mount("http://", PromptAdapter())
         return session
+
+    def context(self, *, own: bool) -> ssl.SSLContext:
+        """As `prepare`, for connections that are made without a session; knows the usual certificates by itself.
+
+        Raises SettingsError.
+        """
+        context = self._trusting()
+        if own and self.client_cert is not None:
+            _show(context, self.client_cert)
+        # Where a session looks for them.
+        usual = next((os.environ[n] for n in _BUNDLES if os.environ.get(n)), DEFAULT_CA_BUNDLE_PATH)
+        try:
+            context.load_verify_locations(**{"capath" if Path(usual).is_dir() else "cafile": usual})
+        except OSError as error:
+            raise SettingsError(
+                f"{' or '.join(_BUNDLES)}: {usual} holds no certificates: {error.strerror}"
+            ) from None
+        return context
 
     def _trusting(self) -> ssl.SSLContext:
         context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if self.verify else ssl.CERT_NONE)

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from requests import PreparedRequest, Response
+from requests import PreparedRequest, Response, Session
 from requests.auth import AuthBase
 
 from mad_backend.errors import LabelStudioError
+from mad_backend.network.tls import Certificates
 
 _LIFE_S: Final = 300.0
 """Of an access token, where it does not tell (measured on 1.23.2)."""
+_CONNECT_TIMEOUT_S: Final = 5.0
+_DRAW_TIMEOUT_S: Final = 30.0
 _USED_SHARE: Final = 0.8
 """Of its life, then another one is drawn: clocks do not run alike, and a request takes its time."""
 
@@ -95,6 +98,25 @@ class PersonalToken(LegacyToken):
                 "drawing an access token: the answer holds none; is this the address of Label Studio?", status
             ) from None
         self._fresh_until = began + _USED_SHARE * _life_s(self._access)
+
+
+def token_for(url: str, token: str, timeout_s: float, certificates: Certificates) -> LegacyToken:
+    """As the server at `url`, which may have a path, wants to be shown `token`, of either kind."""
+    if not is_jwt(token):
+        return LegacyToken(token)
+
+    def ask(body: Mapping[str, str]) -> Response:
+        with certificates.prepare(Session(), own=True) as session:
+            return session.post(
+                f"{url}/api/token/refresh/",
+                json=body,
+                timeout=(_CONNECT_TIMEOUT_S, min(_DRAW_TIMEOUT_S, timeout_s)),
+                auth=no_auth,
+                allow_redirects=False,
+                verify=certificates.verify,
+            )
+
+    return PersonalToken(token, ask)
 
 
 def _reason(status: int) -> str:

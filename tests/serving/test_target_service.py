@@ -16,11 +16,13 @@ from mad_backend.core.records import Frame, ProjectRole
 from mad_backend.errors import ModelError, PoolError, StoreError
 from mad_backend.label_studio.composition import compose
 from mad_backend.models.torchvision_operators import define_missing_operators
+from mad_backend.pool.ids import content_digest
 from mad_backend.pool.images import read_rgb
 from mad_backend.pool.predictions import MAGIC, EncodedMap, PredictionStore, StoredMap
-from mad_backend.settings import SourceSettings
+from mad_backend.serving.target_service import TargetPrediction, TargetService
+from mad_backend.settings import ServeSettings, SourceSettings
 from mad_backend.targets import load_target
-from mad_backend.web.target_service import TargetPrediction, TargetService
+from tests.served_world import asking
 
 OpenService = Callable[..., TargetService]
 
@@ -37,16 +39,20 @@ def class_name(answer: TargetPrediction) -> str | None:
     return labels.pop() if labels else None
 
 
-def scanned(world: Any, image_id: str, class_id: int) -> None:
-    """Stores a label map as a scan under the promoted version does."""
+def scanned(world: Any, image_id: str, class_id: int, digest: int | None = None) -> None:
+    """Stores a label map as a scan under the promoted version does, of the image's content as it is now."""
+    stem = image_id.partition("/")[2]
+    digest = (
+        content_digest((world.root / "images" / f"{stem}.png").read_bytes()) if digest is None else digest
+    )
     model = load_target(world.store.versions.promoted(), world.settings, world.labels, world.grid)
     with PredictionStore(world.root / "predictions").open(model.key, writable=True) as pack:
         label_map = np.full(world.grid.shape_for(40, 60), class_id, np.uint8)
-        pack.append([StoredMap(image_id, 0, EncodedMap.of(label_map))])
+        pack.append([StoredMap(image_id, digest, EncodedMap.of(label_map))])
 
 
 def test_the_promoted_model_answers_at_the_image_s_own_size(world: Any, service: TargetService) -> None:
-    (answer,) = service.predict([world.task("pool/3")])
+    (answer,) = service.predict(asking([world.task("pool/3")]))
     assert answer.model_version == "scenes@0"
     assert {(r["from_name"], r["to_name"], r["type"]) for r in answer.regions} == {
         ("mask", "image", "bitmasklabels")
@@ -58,11 +64,11 @@ def test_label_maps_of_a_scan_come_before_the_model_also_those_added_later(
     world: Any, service: TargetService
 ) -> None:
     tasks = [world.task("pool/0"), world.task("pool/1")]
-    assert [class_name(a) for a in service.predict(tasks)] == ["house", "house"]
+    assert [class_name(a) for a in service.predict(asking(tasks))] == ["house", "house"]
     scanned(world, "pool/1", 3)
-    assert [class_name(a) for a in service.predict(tasks)] == ["house", "car"]
+    assert [class_name(a) for a in service.predict(asking(tasks))] == ["house", "car"]
     scanned(world, "pool/0", 4)
-    answers = service.predict(tasks)
+    answers = service.predict(asking(tasks))
     assert [class_name(a) for a in answers] == ["person", "car"]
     assert (label_map_of(world, answers[0]) == 4).all()
 
@@ -74,7 +80,7 @@ def test_predictions_are_looked_for_in_the_cache_where_settings_name_one(
     (world.root / "cache").mkdir()
     (world.root / "predictions").rename(world.root / "cache" / "predictions")
     settings = world.settings.model_copy(update={"cache": world.root / "cache"})
-    (answer,) = open_service(settings).predict([world.task("pool/0")])
+    (answer,) = open_service(settings).predict(asking([world.task("pool/0")]))
     assert class_name(answer) == "car"
 
 
@@ -98,7 +104,7 @@ def test_two_hundred_tasks_with_some_broken_have_two_hundred_answers_in_order(
     ]
     tasks = [broken[n % 10] if n % 3 == 0 else world.task("pool/1", n) for n in range(200)]
     with caplog.at_level(logging.INFO, "mad_backend"):
-        answers = service.predict(tasks)
+        answers = service.predict(asking(tasks))
     assert [class_name(a) for a in answers] == [None if n % 3 == 0 else "house" for n in range(200)]
     assert {a.model_version for a in answers} == {"scenes@0"}
     assert "scenes@0 answered 133 of 200 tasks" in caplog.text
@@ -107,25 +113,25 @@ def test_two_hundred_tasks_with_some_broken_have_two_hundred_answers_in_order(
 
 def test_tasks_of_a_rating_project_get_no_regions(world: Any, service: TargetService) -> None:
     tasks = [world.task("pool/0", role=ProjectRole.RATING), world.task("pool/0")]
-    assert [class_name(a) for a in service.predict(tasks)] == [None, "house"]
+    assert [class_name(a) for a in service.predict(asking(tasks))] == [None, "house"]
 
 
 def test_no_tasks_no_answers(service: TargetService) -> None:
-    assert service.predict([]) == []
+    assert service.predict(asking([])) == []
 
 
 def test_an_image_the_model_has_no_answer_for_gets_no_regions(
     world: Any, service: TargetService, caplog: pytest.LogCaptureFixture
 ) -> None:
     (world.root / "f0" / "pool" / "1.png").unlink()
-    assert [class_name(a) for a in service.predict([world.task("pool/1"), world.task("pool/0")])] == [
+    assert [class_name(a) for a in service.predict(asking([world.task("pool/1"), world.task("pool/0")]))] == [
         None,
         "house",
     ]
     assert 'model "scenes@0" has no answer for image "pool/1"' in caplog.text
 
 
-def test_a_damaged_label_map_costs_its_own_task_only(
+def test_a_damaged_label_map_is_predicted_anew(
     world: Any, service: TargetService, caplog: pytest.LogCaptureFixture
 ) -> None:
     scanned(world, "pool/0", 3)
@@ -134,8 +140,8 @@ def test_a_damaged_label_map_costs_its_own_task_only(
     content = bytearray(pack.read_bytes())
     content[content.rindex(MAGIC) - 1] ^= 0xFF  # the end of the first of two blocks
     pack.write_bytes(content)
-    answers = service.predict([world.task("pool/0"), world.task("pool/1")])
-    assert [class_name(a) for a in answers] == [None, "car"]
+    answers = service.predict(asking([world.task("pool/0"), world.task("pool/1")]))
+    assert [class_name(a) for a in answers] == ["house", "car"]
     assert "fails its checksum" in caplog.text
 
 
@@ -145,35 +151,34 @@ def test_images_of_a_store_are_answered_like_files(world: Any, open_service: Ope
     pool = (SourceSettings(name="pool", images="memory://pool"),)
     service = open_service(world.settings.model_copy(update={"pool": pool}))
     tasks = [world.task("pool/0"), world.task("pool/1")]
-    assert [class_name(a) for a in service.predict(tasks)] == ["house", None]
+    assert [class_name(a) for a in service.predict(asking(tasks))] == ["house", None]
     scanned(world, "pool/0", 3)
-    assert class_name(service.predict(tasks[:1])[0]) == "car"
+    assert class_name(service.predict(asking(tasks[:1]))[0]) == "car"
     memory.store.clear()
 
 
 def test_images_that_joined_the_pool_after_the_start_are_found(world: Any, service: TargetService) -> None:
     world.push([world.add_image("late")])
-    assert [class_name(a) for a in service.predict([world.task("pool/late")])] == ["house"]
+    assert [class_name(a) for a in service.predict(asking([world.task("pool/late")]))] == ["house"]
 
 
 def test_images_that_left_the_pool_get_no_regions_even_where_the_pool_is_gone(
-    world: Any, service: TargetService, caplog: pytest.LogCaptureFixture
+    world: Any, service: TargetService, open_service: OpenService
 ) -> None:
     world.push(["pool/0", "pool/never"])
     tasks = [world.task("pool/never"), world.task("pool/0")]
-    assert [class_name(a) for a in service.predict(tasks)] == [None, "house"]
+    assert [class_name(a) for a in service.predict(asking(tasks))] == [None, "house"]
     (world.root / "images").rename(world.root / "elsewhere")
-    assert [class_name(a) for a in service.predict(tasks)] == [None, None]
-    assert "there is no folder" in caplog.text
+    assert [class_name(a) for a in service.predict(asking(tasks))] == [None, None]
     with pytest.raises(PoolError, match="no folder"):
-        TargetService(world.store, world.settings)
+        open_service()
 
 
 def test_another_promotion_changes_the_answers_and_back(world: Any, service: TargetService) -> None:
     seen = []
     for version in ("scenes@0", "scenes@1", "scenes@0"):
         world.store.versions.promote(version, world.store.versions.get(version).created_at, "test")
-        (answer,) = service.predict([world.task("pool/0")])
+        (answer,) = service.predict(asking([world.task("pool/0")]))
         seen.append((answer.model_version, class_name(answer)))
     assert seen == [("scenes@0", "house"), ("scenes@1", "tree"), ("scenes@0", "house")]
 
@@ -185,7 +190,7 @@ def test_promotions_while_requests_run_never_mix_versions(world: Any, service: T
     seen = set()
 
     def ask() -> list[TargetPrediction]:
-        return service.predict(tasks)
+        return service.predict(asking(tasks))
 
     with ThreadPoolExecutor(4) as threads:
         pending = [threads.submit(ask) for _ in range(8)]
@@ -203,17 +208,17 @@ def test_promotions_while_requests_run_never_mix_versions(world: Any, service: T
 
 
 def test_before_the_first_promotion_there_is_no_version_and_no_answer(
-    world: Any, tmp_path_factory: pytest.TempPathFactory, store: Any
+    world: Any, open_service: OpenService, tmp_path_factory: pytest.TempPathFactory, store: Any
 ) -> None:
     fresh = type(store)(f"sqlite:///{tmp_path_factory.mktemp('fresh')}/mad.sqlite3")
-    service = TargetService(fresh, world.settings)
-    assert service.promoted_version() is None
-    assert service.predict([{"data": {"item": "x"}}]) == [TargetPrediction(None)]
+    service = open_service(store=fresh)
+    assert service.served_version() is None
+    assert service.predict(asking([{"data": {"item": "x"}}])) == [TargetPrediction(None)]
     fresh.rounds.create(1, 7, world.store.versions.get("scenes@0").created_at)
     fresh.remote.record_tasks(1, ProjectRole.SEGMENTATION, {"pool/0": 1})
     item = fresh.remote.item_key(1, ProjectRole.SEGMENTATION, "pool/0")
     with pytest.raises(StoreError, match="no target version is promoted yet"):
-        service.predict([{"data": {"item": item}}])
+        service.predict(asking([{"data": {"item": item}}]))
     fresh.close()
 
 
@@ -222,11 +227,11 @@ def test_a_checkpoint_that_is_missing_is_an_error_until_it_is_there(
 ) -> None:
     (world.root / "f1").rename(world.root / "away")
     world.store.versions.promote("scenes@1", world.store.versions.get("scenes@1").created_at, "test")
-    assert service.promoted_version() == "scenes@1"
+    assert service.served_version() == "scenes@1"
     with pytest.raises(ModelError, match="f1"):
-        service.predict([world.task("pool/0")])
+        service.predict(asking([world.task("pool/0")]))
     (world.root / "away").rename(world.root / "f1")
-    assert [class_name(a) for a in service.predict([world.task("pool/0")])] == ["tree"]
+    assert [class_name(a) for a in service.predict(asking([world.task("pool/0")]))] == ["tree"]
 
 
 @pytest.fixture(scope="session")
@@ -261,6 +266,7 @@ def test_a_real_network_is_served_and_its_fine_tuned_version_after_it(
     world: Any, open_service: OpenService, networks: list[Path]
 ) -> None:
     settings = world.with_target(kind="hf", path=networks[0])
+    settings = settings.model_copy(update={"serve": ServeSettings(min_region=1)})
     world.store.versions.record("scenes@2", 2, str(networks[1]), world.store.versions.all()[0].created_at)
     service = open_service(settings)
     rgb = read_rgb(world.root / "images" / "0.png")
@@ -269,7 +275,7 @@ def test_a_real_network_is_served_and_its_fine_tuned_version_after_it(
     for name in ("scenes@0", "scenes@2"):
         version = world.store.versions.get(name)
         world.store.versions.promote(name, version.created_at, "test")
-        (answer,) = service.predict([world.task("pool/0")])
+        (answer,) = service.predict(asking([world.task("pool/0")]))
         assert answer.model_version == name
         model = load_target(version, settings, world.labels, Grid(32))
         assert model.name == name
