@@ -72,11 +72,28 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "by hand",
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Serves a version whatever the gate said: overrule a refusal, or roll back to an earlier version."""
+    """Serves a version whatever the gate said."""
     from mad_backend.store.store import Store
 
     Store(load_settings(config).database_url).versions.promote(version, datetime.now(UTC), reason)
     console.print(f"{version} is served from now on")
+
+
+@app.command(epilog="Example: mad rollback --reason 'raters complain about trees'")
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "rolled back",
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Serves the version that was served before the present one; once more goes one further back."""
+    from mad_backend.store.store import Store
+
+    versions = Store(load_settings(config).database_url).versions
+    served, earlier = versions.promoted(), versions.served_before()
+    if served is None or earlier is None:
+        now = f"{served.version} is the first that was ever served" if served else "nothing is served yet"
+        raise SettingsError(f"there is no version to go back to: {now}; `mad status` tells what there is")
+    versions.promote(earlier.version, datetime.now(UTC), reason)
+    console.print(f"{earlier.version} is served from now on, in the place of {served.version}")
 
 
 def _came_from(found: Round, wanted: RoundState) -> RoundState:

@@ -60,6 +60,14 @@ class VersionTable:
             version = connection.execute(query).scalar()
         return self.get(version) if version else None
 
+    def served_before(self) -> ModelVersion | None:
+        """Of the versions of earlier rounds than the present one, the latest that was ever served, if any was."""
+        served = self.promoted()
+        if served is None:
+            return None
+        earlier = [v for v in self.all() if v.promoted_at and v.round_number < served.round_number]
+        return earlier[-1] if earlier else None
+
     def promote(self, version: str, now: datetime, reason: str) -> None:
         """Makes `version` the served one, with why; a repeated call for the served version adds nothing."""
         self.get(version)

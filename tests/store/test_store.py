@@ -261,6 +261,22 @@ class TestStore:
         one = versions.get("f@1")
         assert (one.path, one.promoted_at) == ("one.safetensors", NOON + timedelta(minutes=2))
 
+    def test_what_was_served_before_is_of_an_earlier_round_and_skips_what_never_was(
+        self, opened: Store
+    ) -> None:
+        versions = opened.versions
+        assert versions.served_before() is None
+        for number in range(4):
+            versions.record(f"net@{number}", number, None, NOON)
+            if number != 2:
+                versions.promote(f"net@{number}", NOON, "the gate")
+        for wanted in ("net@1", "net@0"):
+            before = versions.served_before()
+            assert before is not None
+            assert before.version == wanted
+            versions.promote(before.version, NOON, "rolled back")
+        assert versions.served_before() is None
+
     def test_what_is_served_is_told_while_somebody_writes_and_as_it_was_before(
         self, opened: Store, url: str
     ) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from mad_backend.core.rounds import RoundState
+from mad_backend.errors import SettingsError
 from tests.training.conftest import MakeProject
 from training.cli import app
 from training.project import Project
@@ -46,7 +47,8 @@ def error_line(answer: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_the_commands_are_those_of_the_manual() -> None:
-    wanted = "cancel demo experiment new-round pause promote report resume retry scan schedule select serve status tick"
+    wanted = "cancel demo experiment new-round pause promote report resume retry rollback scan schedule serve select "
+    wanted += "status tick connect"
     assert set(wanted.split()) <= set(COMMANDS)
     assert "step" not in COMMANDS
 
@@ -98,6 +100,19 @@ def test_promote_serves_a_version_by_hand_and_refuses_unknown_ones(make_project:
     assert answer.output == "scenes@0 is served from now on\n"
     refused = mad("promote", "scenes@7", "--config", str(project.config), cwd=project.settings.workspace)
     assert error_line(refused) == 'there is no model version "scenes@7"; known: scenes@0'
+
+
+def test_rollback_serves_the_version_before_and_names_the_first_as_such(make_project: MakeProject) -> None:
+    project = make_project()
+    start_round(project, None)
+    versions, first = project.store.versions, project.store.versions.get("scenes@0")
+    versions.record("scenes@1", 1, first.path, first.created_at)
+    versions.promote("scenes@1", first.created_at, "the gate")
+    command = ["rollback", "--config", str(project.config)]
+    answer = CliRunner().invoke(app, command)
+    assert answer.output == "scenes@0 is served from now on, in the place of scenes@1\n"
+    with pytest.raises(SettingsError, match="no version to go back to: scenes@0 is the first that was ever"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
 
 
 def test_a_missing_settings_file_is_one_line(tmp_path: Path) -> None:
