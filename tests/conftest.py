@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +58,15 @@ def label_studio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def copy_database(root: Path, other: Path) -> None:
+    """The database of the server at `root`, which may run meanwhile, and its credentials, for one at `other`."""
+    (other / "data").mkdir(parents=True)
+    shutil.copy(root / "credentials.json", other)
+    name = "data/label_studio.sqlite3"
+    with closing(sqlite3.connect(root / name)) as source, closing(sqlite3.connect(other / name)) as copy:
+        source.backup(copy)
+
+
 class _Starting:
     """A server on its way; a start on an empty database takes a minute. It ends with its thread, if not before."""
 
@@ -76,6 +87,7 @@ class _Starting:
     def _run(self) -> None:
         try:
             with EmbeddedLabelStudio(self._root, EXECUTABLE, environment=local_files(self._root)) as server:
+                copy_database(self._root, self._root / "as-new")
                 tokens = tuple(server.create_user(email, PASSWORD) for email in RATERS)
                 clients = tuple(server.client(token) for token in tokens)
                 self._running.set_result(

@@ -7,12 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +16,8 @@ from mad_backend.errors import StoreError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another process before SQLite gives up."""
-MIGRATION_LOCK = 0x4D4144
+SCHEMA = "0002"
+"""The latest of `migrations/`."""
 _READS = "mad_reads"
 """Option of connections that change nothing."""
 
@@ -96,29 +92,20 @@ class Database:
         return dialect.insert(table)
 
     def _migrate(self) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        head = ScriptDirectory.from_config(config).get_current_head()
+        found = ""
         try:
-            with self.engine.connect() as connection:
-                found = MigrationContext.configure(connection).get_current_revision()
-            if found == head:
-                return
-            with self.engine.begin() as connection:
-                if self.engine.dialect.name == "postgresql":
-                    # Of several processes that start at once, one migrates; SQLite's write lock does the same.
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+            with self.engine.connect().execution_options(**{_READS: True}) as connection:
+                if inspect(connection).has_table("alembic_version"):
+                    found = str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
+            if found != SCHEMA:
+                # Late: most processes find what they need, and alembic takes half a second to import.
+                from mad_backend.store.migrate import migrate
+
+                migrate(self.engine, found, SCHEMA)
         except SQLAlchemyError as error:
             raise StoreError(
                 f"cannot open database {self.engine.url.render_as_string()}: {_reason(error)}; "
                 "check database in the settings"
-            ) from error
-        except CommandError as error:
-            raise StoreError(
-                f"database {self.engine.url.render_as_string()} has schema {found}, this release knows up to {head} "
-                f"({error}); run the release that wrote it, or another database"
             ) from error
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 import mad_backend.store
 from mad_backend.core.records import Failure, HumanMask, ProjectRole, Rating, RemoteProject
 from mad_backend.core.rounds import RoundState
+from mad_backend.store import database
 from mad_backend.store.store import Store
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -159,3 +161,10 @@ def test_after_the_upgrade_seats_have_projects_and_tasks_beside_the_shared_ones(
     assert (remote.tasks(1, role)["img-0"], remote.tasks(1, role, "ann")) == (10, {"img-0": 40})
     assert (remote.read_times(1, role), remote.read_times(1, role, "ann")) == ({}, {40: NOON})
     store.close()
+
+
+def test_the_schema_that_this_release_looks_for_is_that_of_the_last_migration() -> None:
+    folder = Path(database.__file__).parent / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    assert ScriptDirectory.from_config(config).get_current_head() == database.SCHEMA

@@ -1,9 +1,7 @@
 """`mad doctor` and webhooks against a real server that was started with the wrong environment."""
 
 import logging
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ from mad_backend.store.store import Store
 from sync.connection import connect
 from sync.embedded import EmbeddedLabelStudio
 from sync.webhooks import ensure_webhook
-from tests.conftest import EXECUTABLE, RunningLabelStudio
+from tests.conftest import EXECUTABLE, RunningLabelStudio, copy_database
 from tests.sync.clinic import Clinic, clinic, serving
 from tests.sync.picture_hosts import buckets
 
@@ -32,11 +30,7 @@ def wary(
 ) -> Iterator[EmbeddedLabelStudio]:
     """A second Label Studio with the first one's users, blocks and limits on, local files off."""
     first, root = label_studio.server.log_path.parent, tmp_path_factory.mktemp("wary")
-    (root / "data").mkdir()
-    (root / "credentials.json").write_text((first / "credentials.json").read_text())
-    name = "data/label_studio.sqlite3"
-    with closing(sqlite3.connect(first / name)) as source, closing(sqlite3.connect(root / name)) as copy:
-        source.backup(copy)
+    copy_database(first, root)
     (root / "files").mkdir()
     environment = {**WRONG, "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(root / "files")}
     with EmbeddedLabelStudio(root, EXECUTABLE, environment=environment) as server:
