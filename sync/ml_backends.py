@@ -12,6 +12,7 @@ canvas. Three more things follow:
 - While the backend does not answer, tasks open empty, stored predictions of older versions notwithstanding.
 """
 
+import base64
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, assert_never
@@ -93,6 +94,14 @@ def served_at(settings: Settings, secrets: Secrets, url: str | None = None) -> S
             f"or password, got {parts.hostname or 'something else'}"
         )
     return Served(found.rstrip("/"), settings.serve.user, secrets.serve_password)
+
+
+def credentials(settings: Settings, secrets: Secrets) -> dict[str, str]:
+    """The header by which `mad serve` knows us; empty where it wants no password."""
+    if secrets.serve_password is None:
+        return {}
+    pair = f"{settings.serve.user}:{secrets.serve_password.get_secret_value()}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
 
 
 def backends(client: LabelStudioClient, project_id: int) -> list[Backend]:

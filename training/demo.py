@@ -1,6 +1,5 @@
 """The README's first command: one complete round on a private Label Studio, started and shown in one terminal."""
 
-import base64
 import http.client
 import json
 import secrets
@@ -22,7 +21,7 @@ from mad_backend.errors import DemoError
 from mad_backend.settings import Secrets
 from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
-from sync.ml_backends import ensure_backend, served_at
+from sync.ml_backends import credentials, ensure_backend, served_at
 from training.processes import last_line, start_mad, stop
 from training.project import Project
 from training.report import build_report, change_lines, table_1
@@ -302,14 +301,9 @@ class Demo:
             time.sleep(0.5)
 
     def _named(self, project: Project) -> str:
-        served = served_at(project.settings, Secrets(), f"http://127.0.0.1:{project.settings.serve.port}")
-        headers = {}
-        if served.password:
-            login = f"{served.user}:{served.password.get_secret_value()}"
-            headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         connection = http.client.HTTPConnection("127.0.0.1", project.settings.serve.port, timeout=30)
         try:
-            connection.request("GET", "/health", headers=headers)
+            connection.request("GET", "/health", headers=credentials(project.settings, Secrets()))
             return str(json.loads(connection.getresponse().read())["model_version"])
         except (OSError, ValueError, KeyError) as error:
             raise DemoError(

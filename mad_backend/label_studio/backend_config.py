@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from xml.etree import ElementTree as ET
 from xml.sax.saxutils import quoteattr
 
 from mad_backend.core.drawing import VOID_NAME
 from mad_backend.errors import LabelFormatError
-from mad_backend.label_studio.label_config import IMAGE_TAG, MASK_TAG
+from mad_backend.label_studio.controls import area_controls, shown_images
+from mad_backend.label_studio.label_config import IMAGE_TAG, MASK_TAG, parsed
 
 CONTROLS: Final = ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels", "EllipseLabels")
 """Tags whose regions we understand."""
@@ -38,17 +38,13 @@ def read_config(xml: str) -> BackendConfig:
 
     Raises LabelFormatError unless brush, bitmask, polygon or rectangle labels stand on one image of the task.
     """
-    try:
-        root = ET.fromstring(xml)  # noqa: S314 - the user's own file; expat bounds entities
-    except ET.ParseError as error:
-        raise LabelFormatError(f"not XML ({error})") from error
-    images = {image.get("name"): image.get("value", "") for image in root.iter("Image")}
-    controls = [e for e in root.iter() if e.tag in CONTROLS and e.get("toName") in images]
-    values = {images[control.get("toName")] for control in controls}
-    variable = values.pop() if len(values) == 1 else ""
-    if not (variable.startswith("$") and len(variable) > 1):
+    root = parsed(xml)
+    images = shown_images(root)
+    controls = [control for control in area_controls(root, CONTROLS) if control.image in images]
+    fields = {images[control.image] for control in controls}
+    if len(fields) != 1:
         raise LabelFormatError(
             f'wanted one of {", ".join(CONTROLS)} on one <Image value="$image"/>, whose value names a key of the task'
         )
-    found = [label.get("value", "") for control in controls for label in control.iter("Label")]
-    return BackendConfig(xml, variable[1:], tuple(dict.fromkeys(n for n in found if n != VOID_NAME)))
+    found = [label.value for control in controls for label in control.labels]
+    return BackendConfig(xml, fields.pop(), tuple(dict.fromkeys(n for n in found if n != VOID_NAME)))

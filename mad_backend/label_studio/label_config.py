@@ -204,9 +204,7 @@ def parsed(config: str) -> ET.Element:
     try:
         root = ET.fromstring(config)  # noqa: S314 - expat bounds entities, and opens no others
     except (ET.ParseError, UnicodeEncodeError) as error:
-        raise LabelFormatError(
-            f"label configuration is not XML ({error}); restore it in Label Studio"
-        ) from error
+        raise LabelFormatError(f"not XML ({error}), where a label configuration is wanted") from error
     level, depth = [root], 0
     while level:
         level, depth = [child for element in level for child in element], depth + 1

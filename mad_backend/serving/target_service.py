@@ -48,8 +48,6 @@ _AHEAD: Final = 2
 """Batches that are fetched, and that wait to be drawn, while one is predicted: memory holds no more of a request."""
 _ROOM: Final = 64_000_000
 """Pixels decoded or drawn at once in this process; drawing takes some 15 bytes each."""
-_LONGEST_CONFIG: Final = 2**20
-"""Characters of a label configuration; those of a few projects are kept."""
 _VERSIONS: Final = 3
 """That a request tries, when the one it was begun with goes (a model process that dies, a rollback)."""
 
@@ -244,10 +242,6 @@ class TargetService:
             return draw(whole, interface, self._labels, rules)
 
     def _parsed(self, label_config: str) -> AnswerInterface:
-        if len(label_config) > _LONGEST_CONFIG:
-            raise LabelFormatError(
-                f"the label configuration has {len(label_config):,} characters; at most {_LONGEST_CONFIG:,} are read"
-            )
         return answer_interface(label_config, self._labels, self._serve.labels)
 
 

@@ -1,6 +1,5 @@
 """What checks look at: settings, connection, database, and a project that exists for their sake only."""
 
-import base64
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from mad_backend.store.store import Store
 from sync.client import LabelStudioClient
 from sync.connection import connect
 from sync.doctor.visits import Visitor
+from sync.ml_backends import credentials
 
 _NOWHERE: Final = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not listened on
 _DOCTOR: Final = "\ndoctor"
@@ -67,12 +67,7 @@ class Situation:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The header by which `mad serve` knows us; empty where it wants no password."""
-        password = self.secrets.serve_password
-        if password is None:
-            return {}
-        pair = f"{self.settings.serve.user}:{password.get_secret_value()}"
-        return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        return credentials(self.settings, self.secrets)
 
     @property
     def local_url(self) -> str | None:
