@@ -14,5 +14,6 @@ if __name__ == "__main__":
         "label_studio_push",
         "label_studio_pull",
         "ml_backend",
+        "training",
     ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mad_backend.core.rounds import NEXT, Round, RoundState
@@ -72,7 +73,7 @@ def promote(
     reason: Annotated[str, typer.Option(help="Why; kept in the history.")] = "by hand",
     config: Config = DEFAULT_CONFIG,
 ) -> None:
-    """Serves a version whatever the gate said."""
+    """Serves a version whatever the gate said; `mad report` tells what it said last."""
     from mad_backend.store.store import Store
 
     Store(load_settings(config).database_url).versions.promote(version, datetime.now(UTC), reason)
@@ -124,7 +125,7 @@ def print_status(rounds: list[Round]) -> None:
     for found in rounds:
         counts = f"{found.done} of {found.total}" if found.total else ""
         note = found.error or found.outcome or found.note or _next(found)
-        table.add_row(str(found.number), found.state, counts, note)
+        table.add_row(str(found.number), found.state, counts, escape(note))
     console.print(table)
 
 

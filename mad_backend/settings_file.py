@@ -12,11 +12,11 @@ from mad_backend.errors import SettingsError
 from mad_backend.settings import Secrets, Settings
 
 
-def load_settings(path: Path) -> Settings:
+def load_settings(path: Path, kind: type[Settings] = Settings) -> Settings:
     """Reads and checks a settings file; raises SettingsError naming file, key, what was wanted and what came."""
     raw = read_yaml(path)
     try:
-        settings = Settings.model_validate(_rebased(raw, path.parent))
+        settings = kind.model_validate(_rebased(raw, path.parent))
     except ValidationError as error:
         raise SettingsError(
             f"{path}: " + "; ".join(_explain(e) for e in _innermost(error.errors()))
@@ -65,6 +65,11 @@ PATH_KEYS = frozenset(
         "list",
         "manifest",
         "masks",
+        "voc",
+        "cityscapes",
+        "coco",
+        "mmseg",
+        "mlflow",
         "path",
         "config",
         "ca_file",

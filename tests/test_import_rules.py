@@ -18,6 +18,7 @@ MAY_IMPORT = {  # The longest name that fits a module decides.
     "mad_backend.models": ("mad_backend.models", *LAYER),
     "mad_backend.models.label_studio_model": ("mad_backend.models", "mad_backend.label_studio", *LAYER),
     "mad_backend.pool": ("mad_backend.pool", *LAYER),
+    "mad_backend.pool.mmseg_dataset": ("mad_backend.pool", "mad_backend.models.mmseg_model", *LAYER),
     "mad_backend.store": ("mad_backend.store", *LAYER),
     "mad_backend.label_studio": ("mad_backend.label_studio", *LAYER),
     "mad_backend.targets": ("mad_backend.models", *LAYER),
@@ -61,18 +62,24 @@ FENCES = {
         "mad_backend.models.label_studio_client",
     ),
     "apscheduler": ("training.scheduler",),
-    "mmseg": ("mad_backend.models.mmseg_model", "training"),
+    "mmseg": ("mad_backend.models.mmseg_model", "mad_backend.pool.mmseg_dataset", "training"),
     "mmengine": ("mad_backend.models.mmseg_model", "training"),
     "onnxruntime": ("mad_backend.models.onnx_model",),
     "torchvision": ("mad_backend.models.torchvision_model",),
-    "segmentation_models_pytorch": ("mad_backend.models.smp_model",),
+    "segmentation_models_pytorch": ("mad_backend.models.smp_model", "training.fresh_networks"),
     "transformers": ("mad_backend.models.hf_model", "training"),
     "ai_edge_litert": ("mad_backend.models.tflite_model",),
     "torch": ("mad_backend.models", "training"),
     "safetensors": ("mad_backend.models", "training"),
+    "tensorboard": (),  # by way of torch.utils.tensorboard
+    "mlflow": ("training.finetuning.trackers",),
     "pyarrow": ("mad_backend.pool",),
     "fsspec": ("mad_backend.pool.files",),
-    "ray": ("mad_backend.engines.ray_engine", "mad_backend.engines.ray_connection"),
+    "ray": (
+        "mad_backend.engines.ray_engine",
+        "mad_backend.engines.ray_connection",
+        "training.finetuning.ray_launcher",
+    ),
 }
 """Third-party package -> where it may be imported."""
 

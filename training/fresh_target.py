@@ -1,73 +1,111 @@
-"""A fresh target for street scenes: a VOC-trained DeepLabV3-MobileNetV2 with a new head, trained on S(0) alone."""
+"""Fresh models for experiments: a trained backbone with a new head, trained on S(0) alone."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mad_backend.models.hf_model import HfModel
-from mad_backend.models.torchvision_operators import define_missing_operators
-from mad_backend.settings import TrainingSettings
-from training.dataset import Sample
-from training.evaluate import measure_on
+from mad_backend.errors import TrainingError
+from mad_backend.models.registry import load_model
+from mad_backend.models.torch_model import TorchModel
+from mad_backend.settings import ModelSettings, Recipe, TrainingSettings
+from training.finetune import labelled_samples
+from training.finetuning.dev import DevSet
+from training.finetuning.plan import FailedRun, RunPlan
+from training.finetuning.run import load_best, train
+from training.fresh_networks import new_decoder, new_head
 from training.project import Project
-from training.trainer import RunPlan, load_best, train
 
-RECIPE = TrainingSettings(
-    learning_rates=(5e-3,), epochs=8, batch_size=4, freeze_batch_norm=True, horizontal_flip=True
+HEAD = TrainingSettings(
+    recipe=Recipe.PAPER, learning_rates=(5e-3,), epochs=8, batch_size=4, freeze_batch_norm=True
 )
 """A new head needs larger steps than fine-tuning. The epoch is chosen on the dev part of T(0)."""
+DECODER = TrainingSettings(
+    recipe=Recipe.PAPER,
+    optimizer="adamw",
+    learning_rates=(1e-3,),
+    backbone_rate=0.2,
+    weight_decay=1e-2,
+    warmup=20,
+    epochs=7,
+    batch_size=6,
+    freeze_batch_norm=True,
+    scale=(0.6, 1.5),
+    crop=321,
+    photometric=True,
+    loss_stride=4,
+)
+"""Of a whole decoder, on some hundred images: 300 steps over random crops."""
 
 
 def ensure_fresh_target(project: Project, backbone: Path, console: Console) -> None:
-    """Trains what settings name as the target's path, unless it is there; goes on after an interruption."""
+    """Experiment C's target: a VOC-trained DeepLabV3-MobileNetV2 of transformers with a new head."""
     target = project.settings.models.target
-    path = target.required_path
+    _ensure(
+        project,
+        target,
+        lambda start: new_head(backbone, start, project.labels.names, project.settings.seed),
+        HEAD,
+        console,
+    )
+
+
+def ensure_fresh_rivals(project: Project, backbone: Path, console: Console) -> None:
+    """Experiment B's target and its rival: the same ImageNet backbone under two decoders, with two seeds."""
+    models = project.settings.models
+    for seed, (settings, architecture) in enumerate(
+        [(models.target, "FPN"), *((rival, "Unet") for rival in models.competing.values())]
+    ):
+        _ensure(
+            project,
+            settings,
+            lambda start, architecture=architecture, seed=seed: new_decoder(  # type: ignore[misc]
+                architecture, backbone, start, len(project.labels), seed
+            ),
+            DECODER,
+            console,
+        )
+
+
+def _ensure(
+    project: Project,
+    settings: ModelSettings,
+    make_start: Callable[[Path], None],
+    recipe: TrainingSettings,
+    console: Console,
+) -> None:
+    """Trains what `settings` name as their path, unless it is there; goes on after an interruption."""
+    path = settings.required_path
     if (path / "model.safetensors").exists():
         return
     start = path.with_name(f"{path.name}-start")
-    new_head(backbone, start, project.labels.names, project.settings.seed)
-    model = HfModel("fresh", target.model_copy(update={"path": start}), project.labels, project.grid)
-    samples = [Sample(i.image.image_id, project.local_file(i.image), i.mask) for i in project.s0]
+    make_start(start)
+    model = load_model("fresh", settings.model_copy(update={"path": start}), project.labels, project.grid)
+    assert isinstance(model, TorchModel)
+    samples = labelled_samples(project, project.s0)
+    dev = labelled_samples(project, project.t0_dev)
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("training a fresh target on S(0)", total=None)
+        task = bar.add_task(f"training a fresh {path.name} on S(0)", total=None)
         plan = RunPlan(
             samples,
             samples,
             project.grid,
-            RECIPE,
+            recipe,
             project.settings.seed,
-            measure_on(
-                project.t0_dev, project.reader, project.grid, len(project.labels), project.counted_classes
-            ),
-            lambda _, step, steps: bar.update(task, completed=step, total=steps),
+            DevSet(dev, (), project.grid, len(project.labels), project.counted_classes).score,
+            lambda told: bar.update(task, completed=told.step, total=told.steps),
         )
-        result = train(model, RECIPE.learning_rates[0], plan, path.with_name("fresh-run"))
+        result = train(model, recipe.learning_rates[0], plan, path.with_name(f"{path.name}-run"))
+    if isinstance(result, FailedRun):
+        raise TrainingError(f"training a fresh {path.name} failed: {result.stopped}")
     load_best(model, result)
     console.print(
-        f"fresh target: epoch {result.best_epoch}, mIoU {result.best_miou:.4f} on the dev part of T(0)"
+        f"fresh {path.name}: epoch {result.best.epoch}, mIoU {result.best.dev:.4f} on the dev part of T(0)"
     )
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save(temporary)
     temporary.rename(path)
-
-
-def new_head(backbone: Path, folder: Path, class_names: tuple[str, ...], seed: int) -> None:
-    """Writes a copy of the network in `backbone` whose classifier has one fresh output per class name."""
-    define_missing_operators()
-    import torch
-    from transformers import AutoConfig, AutoModelForSemanticSegmentation
-
-    torch.manual_seed(seed)
-    names = dict(enumerate(class_names))
-    config = AutoConfig.from_pretrained(
-        backbone, local_files_only=True, id2label=names, label2id={name: i for i, name in names.items()}
-    )
-    network = AutoModelForSemanticSegmentation.from_pretrained(
-        backbone, config=config, local_files_only=True, use_safetensors=True, ignore_mismatched_sizes=True
-    )
-    network.save_pretrained(folder, safe_serialization=True)
-    shutil.copyfile(backbone / "preprocessor_config.json", folder / "preprocessor_config.json")

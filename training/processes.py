@@ -15,7 +15,14 @@ _PR_SET_PDEATHSIG = 1
 def start_mad(
     arguments: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
-    """Starts `mad <arguments>` with this interpreter; output is appended to `log_path`.
+    """Starts `mad <arguments>` with this interpreter, as `start`."""
+    return start([sys.executable, "-m", "training.cli", *arguments], log_path, environment)
+
+
+def start(
+    command: Sequence[str], log_path: Path, environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts `command`; output is appended to `log_path`. Raises FileNotFoundError for a program that is not here.
 
     `environment` is added to our own.
 
@@ -25,13 +32,13 @@ def start_mad(
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "training.cli", *arguments],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one C call
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - one C call
         )
 
 
@@ -52,5 +59,6 @@ def last_line(log_path: Path) -> str:
     return next((line for line in reversed(lines) if line), "it printed nothing")
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Has the kernel kill this process, on Linux, when the thread that started it ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

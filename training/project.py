@@ -1,6 +1,5 @@
 """Everything of one project in one place: settings, label set, store, caches, and where files lie."""
 
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -70,11 +69,11 @@ class Project:
 
     @cached_property
     def s0(self) -> list[LabelledImage]:
-        return list_labelled(self.settings.s0, self.settings.mirrors)
+        return list_labelled(self.settings.s0, self.settings.mirrors, self.labels)
 
     @cached_property
     def t0(self) -> list[LabelledImage]:
-        return list_labelled(self.settings.t0, self.settings.mirrors)
+        return list_labelled(self.settings.t0, self.settings.mirrors, self.labels)
 
     def forget_images(self) -> None:
         """Lets D, S(0) and T(0) be listed anew when next asked for: pools grow while `mad schedule` runs."""
@@ -148,12 +147,3 @@ class Project:
         if found.target is None:
             raise StoreError(f"round {found.number} has no target version; start rounds with `mad new-round`")
         return self.store.versions.get(found.target)
-
-    def check_disk(self, needed_bytes: int) -> None:
-        """Raises StoreError while there is still time, instead of failing half way through a checkpoint."""
-        free = shutil.disk_usage(self.settings.workspace).free
-        if free < needed_bytes:
-            raise StoreError(
-                f"{self.settings.workspace} has {free / 1e9:.1f} GB free, {needed_bytes / 1e9:.1f} GB are needed; "
-                "make room or move the workspace"
-            )

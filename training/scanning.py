@@ -1,24 +1,18 @@
 """The scan of a project's pool, for a round and by hand: `mad scan`."""
 
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from mad_backend.core.records import ModelVersion
 from mad_backend.engines.base import ModelRecipe
 from mad_backend.engines.factory import open_engine
 from mad_backend.scan import ScanReport, ScanStatus, ScanStores, scan
 from mad_backend.targets import target_settings
+from training.display import Display
 from training.project import Project
-
-LINE_EVERY_S = 10.0
-"""How often a terminal-less scan says how far it is."""
 
 
 @dataclass(frozen=True)
@@ -67,38 +61,16 @@ def describe(status: ScanStatus) -> str:
     )
 
 
-class ScanDisplay(AbstractContextManager["ScanDisplay"]):
+class ScanDisplay(Display):
     """A bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar = Progress(
-            TextColumn("scan"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-        )
-        self._task = self._bar.add_task("loading models", total=None)
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+        columns = TextColumn("scan"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+        super().__init__(console, columns, "loading models")
 
     def show(self, status: ScanStatus) -> None:
-        self._bar.update(self._task, description=describe(status), completed=status.done, total=status.total)
-        now = time.monotonic()
-        if not self._console.is_terminal and now - self._last >= LINE_EVERY_S:
-            self._last = now
-            self._console.print(f"scan: {status.done} of {status.total} images, {describe(status)}")
+        what = describe(status)
+        self.tell(what, status.done, status.total, f"scan: {status.done} of {status.total} images, {what}")
 
 
 def tell(report: ScanReport, console: Console, seconds: float) -> None:

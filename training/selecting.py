@@ -10,13 +10,12 @@ from mad_backend.competition import StoredPair, find_selection
 from mad_backend.core.records import ModelVersion
 from mad_backend.core.selection import Selection, Window, area_windows
 from mad_backend.errors import MadError
-from mad_backend.pool.images import read_label_map
 from training.project import Project
 
 
 def selection_windows(project: Project) -> dict[int, Window]:
     """[p_k, q_k] from the masks of S(0), or from settings where they are given (method.md section 2)."""
-    windows = area_windows((read_label_map(item.mask) for item in project.s0), project.labels)
+    windows = area_windows((item.truth.read() for item in project.s0), project.labels)
     for name, (low, high) in project.settings.selection.windows.items():
         windows[project.labels.id_of(name)] = Window(low, high, 0)
     return windows

@@ -26,7 +26,6 @@ from mad_backend.core.records import (
 from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
-from mad_backend.pool.images import read_label_map
 from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import list_labelled
 from sync.check_project import check_id, checked_image, drawn_map
@@ -51,12 +50,12 @@ class Oracle:
     def __init__(self, project: Project) -> None:
         self._labels = project.labels
         self._seed = project.settings.seed
-        labelled = list_labelled(project.settings.pool, project.settings.mirrors)
-        self._truth = {item.image.image_id: item.mask for item in labelled}
+        labelled = list_labelled(project.settings.pool, project.settings.mirrors, project.labels)
+        self._truth = {item.image.image_id: item.truth for item in labelled}
 
     def opinion(self, image_id: str, rater: str, label_map: LabelMap) -> int | None:
         """ACR score 1..5 of the target's `label_map`, or None (out-of-domain) when no class of the set is there."""
-        truth = read_label_map(self._truth[image_id])
+        truth = self._truth[image_id].read()
         if not np.isin(truth, self._labels.foreground_ids).any():
             return None
         quality = mean_iou(confusion_matrix(truth, label_map, len(self._labels)))
@@ -66,7 +65,7 @@ class Oracle:
 
     def drawing(self, image_id: str) -> LabelMap:
         """The label map a perfect annotator draws."""
-        return read_label_map(self._truth[image_id])
+        return self._truth[image_id].read()
 
     def hasty_drawing(self, image_id: str) -> LabelMap:
         """The same with one class forgotten, in one of `SLIPS_IN` images that show two or more."""

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from mad_backend.core.rounds import Round
 from mad_backend.errors import MadError, ModelError, SettingsError, StoreError
-from mad_backend.models.registry import TRAINABLE, load_model
+from mad_backend.models.registry import TRAINABLE, is_trainable, load_model
 from sync.client import LabelStudioClient
 from sync.pool import refresh_mirrors
 from training.project import Project
@@ -48,9 +48,10 @@ def check_project(project: Project, client: LabelStudioClient | None) -> None:
     for name in (*project.settings.selection.windows, *project.settings.evaluation.classes):
         project.labels.id_of(name)
     kind = project.settings.models.target.kind
-    if kind not in TRAINABLE:
+    if not is_trainable(kind):
         raise ModelError(
-            f'the target is of kind "{kind}"; only {", ".join(sorted(TRAINABLE))} can be fine-tuned'
+            f'the target is of kind "{kind}"; only {", ".join(sorted(TRAINABLE))}, or a network of your own as '
+            '"package.module:Class", can be fine-tuned'
         )
     if client is not None:
         client.current_user()

@@ -129,7 +129,7 @@ def _iou(project: Project, key: str) -> dict[str, float]:
 
 def _path(project: Project) -> Path:
     """Another model, image or class, another file."""
-    images = [(i.image.image_id, i.image.etag, str(i.mask)) for i in project.t0_dev]
+    images = [(i.image.image_id, i.image.etag, repr(i.truth)) for i in project.t0_dev]
     what = (sorted(project.competitor_keys().items()), project.labels.names, images)
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     return project.settings.workspace / "evaluations" / f"start-{digest}.json"

@@ -14,11 +14,11 @@ from mad_backend.errors import MadError, PoolError
 from mad_backend.pool.predictions import PredictionPack
 from sync.pull import PullProgress
 from sync.push import PushItem
-from training.evaluate import evaluate_all, image_sets
+from training.evaluate import competing_models, evaluate_all, failure_sets, image_sets, target_versions
+from training.gate import judge
 from training.people import People
 from training.project import Project
-from training.promotion import decide
-from training.report import build_report, write_report
+from training.report import build_report, write_decision, write_report
 from training.scanning import describe, scan_pool
 from training.selecting import selection_windows, stored_pairs
 from training.starting import prepare_starts
@@ -132,28 +132,30 @@ def train(context: Context, found: Round) -> bool:
 
 
 def evaluate(context: Context, found: Round) -> bool:
-    """Every model on T(0) and every T so far (Sec. 4.2)."""
-    project, report = context.project, context.report
-    models = [*project.competitors(), *(project.target(v) for v in project.store.versions.all())]
-    sets = image_sets(project, found.number)
-    evaluate_all(project, models, sets, lambda done, total: report("evaluating", done, total))
+    """Every model on T(0) and every T so far (Sec. 4.2), and every version on every S: the failure suite."""
+    project = context.project
+
+    def report(done: int, total: int) -> None:
+        context.report("evaluating", done, total)
+
+    versions = target_versions(project)
+    evaluate_all(project, [*competing_models(project), *versions], image_sets(project, found.number), report)
+    evaluate_all(project, versions, failure_sets(project, found.number), report)
     return True
 
 
 def promote(context: Context, found: Round) -> bool:
     """The report, and the gate's decision."""
     project = context.project
-    versions = {v.round_number: v for v in project.store.versions.all()}
-    before, after = project.target_of(found), versions[found.number]
-    report = build_report(project)
-    write_report(project, report)
-    if before.version == after.version:
-        return True
-    decision = decide(report.miou(before.version), report.miou(after.version), project.settings.promotion)
+    # Label maps may have been corrected since; where none was, there is nothing to do.
+    evaluate(context, found)
+    decision = judge(project, found)
+    write_report(project, build_report(project))
+    write_decision(project, found.number, decision)
     if decision.promote:
-        project.store.versions.promote(after.version, _now(), decision.reason)
+        project.store.versions.promote(decision.after, _now(), decision.reason)
     project.store.rounds.conclude(found.number, decision.reason)
-    log.info("round %d: %s %s", found.number, after.version, decision.reason)
+    log.info("round %d: %s", found.number, decision.reason.replace("\n", "; "))
     return True
 
 

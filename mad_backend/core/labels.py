@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mad_backend.errors import ModelError, SettingsError
+from mad_backend.errors import MadError, ModelError, SettingsError
 
 LabelMap: TypeAlias = NDArray[np.uint8]
 """(H, W) uint8: class ids 0..C-1, or `VOID`."""
@@ -87,36 +87,44 @@ REST: Final = "*"
 def class_table(
     model: str, model_classes: Sequence[str], labels: LabelSet, mapping: Mapping[str, str]
 ) -> LabelMap:
-    """(n,) uint8 table from a model's own class ids to ids of `labels`; ids of no class become `VOID`.
+    """`id_table` of a model, whose `mapping` is settings' `models.<model>.classes`; raises ModelError."""
+    key = f"models.{model}.classes"
+    return id_table(model_classes, labels, mapping, f'model "{model}"', key, ModelError)
 
-    n is at least 256, so that every uint8 map can be looked up, and more than `model_classes`: its last entry is void.
-    `mapping` is settings' `models.<model>.classes`: own class name -> label set name, or "ignore" for void; several own
-    classes may go to one. A class absent from it has the same name in the label set, or goes where "*" goes. Raises
-    ModelError naming every unmapped class and every key of `mapping` that the model does not have.
+
+def id_table(
+    own_classes: Sequence[str],
+    labels: LabelSet,
+    mapping: Mapping[str, str],
+    what: str,
+    key: str,
+    error: type[MadError],
+) -> LabelMap:
+    """(n,) uint8 table from the class ids of `what` to ids of `labels`; ids of no class become `VOID`.
+
+    n is at least 256, so that every uint8 map can be looked up, and more than `own_classes`: its last entry is void.
+    `mapping`, the setting `key`: own class name -> label set name, or "ignore" for void; several own classes may go to
+    one. A class absent from it has the same name in the label set, or goes where "*" goes. Raises `error` naming every
+    unmapped class and every key of `mapping` that is no own class.
     """
-    strangers = sorted(set(mapping) - set(model_classes) - {REST})
+    strangers = sorted(set(mapping) - set(own_classes) - {REST})
     if strangers:
-        raise ModelError(
-            f'model "{model}" has no class {strangers}, named under models.{model}.classes; '
-            f"it has: {', '.join(model_classes)}"
-        )
+        raise error(f"{what} has no class {strangers}, named under {key}; it has: {', '.join(own_classes)}")
     ids = {name: class_id for class_id, name in enumerate(labels.names)} | {IGNORE: VOID}
     rest = mapping.get(REST)
     if rest is not None and rest not in ids:
-        raise ModelError(
-            f'model "{model}": models.{model}.classes maps "*" to "{rest}"; wanted one of {", ".join(ids)}'
-        )
-    table = np.full(max(256, len(model_classes) + 1), VOID, np.uint8)
+        raise error(f'{what}: {key} maps "*" to "{rest}"; wanted one of {", ".join(ids)}')
+    table = np.full(max(256, len(own_classes) + 1), VOID, np.uint8)
     unmapped = []
-    for own_id, own_name in enumerate(model_classes):
+    for own_id, own_name in enumerate(own_classes):
         name = mapping.get(own_name, own_name if own_name in ids else rest)
         if name in ids:
             table[own_id] = ids[name]
         else:
             unmapped.append(own_name)
     if unmapped:
-        raise ModelError(
-            f'model "{model}": classes {unmapped} are not in label set "{labels.name}"; map each under '
-            f'models.{model}.classes to one of {", ".join(labels.names)}, or to "ignore"; "*" maps all the others'
+        raise error(
+            f'{what}: classes {unmapped} are not in label set "{labels.name}"; map each under {key} to one of '
+            f'{", ".join(labels.names)}, or to "ignore"; "*" maps all the others'
         )
     return table

@@ -10,8 +10,11 @@ from typing import Any
 from mad_backend.errors import MissingRuntimeError, ScanError
 
 
-def import_ray(address: str | None) -> Any:
-    """The module, set up for `address` (see `connect`); raises MissingRuntimeError where it is not installed."""
+def import_ray(address: str | None, wanted_by: str = "scan.engine ray") -> Any:
+    """The module, set up for `address` (see `connect`); raises MissingRuntimeError where it is not installed.
+
+    `wanted_by` is the setting that errors name.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # what it starts would tell its makers
     if address is None:
         # Before the import: services of its own on loopback, as on macOS, so that no other host can run code here.
@@ -20,12 +23,12 @@ def import_ray(address: str | None) -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise MissingRuntimeError(
-            f"scan.engine ray needs {error.name}; pip install 'mad-segmentation[ray]'"
+            f"{wanted_by} needs {error.name}; pip install 'mad-segmentation[ray]'"
         ) from error
     return ray
 
 
-def connect(ray: Any, address: str | None) -> None:
+def connect(ray: Any, address: str | None, setting: str = "scan.ray.address") -> None:
     """Joins the cluster at "host:port", or at "auto" that of this machine; None starts a Ray of this machine's own.
 
     Raises ScanError when nobody answers there. `ray.shutdown()` ends the connection, and what was started here.
@@ -42,7 +45,7 @@ def connect(ray: Any, address: str | None) -> None:
         )
     except (OSError, ValueError) as error:
         raise ScanError(
-            f"no Ray cluster answers at {address} (scan.ray.address): {error}; wanted host:port of its head node, "
+            f"no Ray cluster answers at {address} ({setting}): {error}; wanted host:port of its head node, "
             "auto on one of its nodes, or null for a Ray of this machine's own"
         ) from error
     finally:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mad_backend.core.labels import Mask
+from mad_backend.core.polygon_fill import fill_polygon
 from mad_backend.errors import LabelFormatError
 from mad_backend.label_studio.results import Region, field_of
 
@@ -24,7 +24,7 @@ def polygon(value: Region, height: int, width: int) -> Mask:
     if not (isinstance(points, list) and len(points) >= 3):
         raise LabelFormatError(f"polygon: wanted three points or more, came {str(points)[:40]!r}")
     numbers = [_numbers(point) for point in points]
-    return _fill(np.array(numbers) * (width / 100, height / 100), height, width)
+    return fill_polygon(np.array(numbers) * (width / 100, height / 100), height, width)
 
 
 def rectangle(value: Region, height: int, width: int) -> Mask:
@@ -39,7 +39,7 @@ def rectangle(value: Region, height: int, width: int) -> Mask:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = [(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)]
     turned = [(x + dx * cosine - dy * sine, y + dx * sine + dy * cosine) for dx, dy in corners]
-    return _fill(np.array(turned), height, width)
+    return fill_polygon(np.array(turned), height, width)
 
 
 def ellipse(value: Region, height: int, width: int) -> Mask:
@@ -56,26 +56,6 @@ def ellipse(value: Region, height: int, width: int) -> Mask:
     # Multiplied out, because a radius may be 0.
     inside: Mask = (along * b) ** 2 + (across * a) ** 2 <= (a * b) ** 2
     return inside if a and b else np.zeros((height, width), np.bool_)
-
-
-def _fill(points: NDArray[np.float64], height: int, width: int) -> Mask:
-    """Even-odd fill of (n, 2) points (x, y) in pixels: a pixel is in if its centre is.
-
-    Pillow's `ImageDraw` cuts points to whole pixels and paints the outline too, which makes every region a pixel
-    larger; here neighbours that share an edge share no pixel.
-    """
-    crossings = np.zeros((height, width + 1), np.uint8)
-    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        low, high = min(y0, y1), max(y0, y1)
-        first, last = np.clip(np.ceil((low - 0.5, high - 0.5)), 0, height).astype(int)
-        if first == last:
-            continue
-        rows = np.arange(first, last)
-        x = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        columns = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
-        crossings[rows, columns] ^= 1
-    filled: Mask = np.bitwise_xor.accumulate(crossings, axis=1)[:, :width].astype(np.bool_)
-    return filled
 
 
 def _numbers(values: object, wanted: int = 2) -> Sequence[float]:

@@ -79,7 +79,7 @@ class MmsegModel(TorchModel):
             answer = module.inference(batch, [meta] * len(batch))
         if answer.shape[1] == 1:
             # The second class begins at the head's threshold, a probability.
-            threshold = _last_head(self.module).threshold
+            threshold = last_head(self.module).threshold
             answer = answer - math.log(threshold / (1 - threshold))
         return answer
 
@@ -101,7 +101,7 @@ def _is_plain(module: Any) -> bool:
     from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
 
     own = {EncoderDecoder._forward, CascadeEncoderDecoder._forward}  # noqa: SLF001 - what mode "tensor" calls
-    head = type(_last_head(module))
+    head = type(last_head(module))
     return (
         module.test_cfg.mode == "whole"
         and type(module)._forward in own  # noqa: SLF001
@@ -110,11 +110,28 @@ def _is_plain(module: Any) -> bool:
     )
 
 
-def _last_head(module: Any) -> Any:
+def last_head(module: Any) -> Any:
+    """The head whose answer counts; a cascade has several."""
     from torch.nn import ModuleList
 
     head = module.decode_head
     return head[-1] if isinstance(head, ModuleList) else head
+
+
+def head_logits(module: Any, batch: "torch.Tensor") -> "torch.Tensor":
+    """(n, C, h, w) of the last head as it is used for predictions, at its own resolution.
+
+    Heads that answer more in training are in inference mode meanwhile.
+    """
+    head = last_head(module)
+    training = [part for part in head.modules() if part.training]
+    head.eval()
+    try:
+        answer: torch.Tensor = module(batch, mode="tensor")
+    finally:
+        for part in training:
+            part.training = True
+    return answer
 
 
 @contextlib.contextmanager
@@ -127,12 +144,16 @@ def quietly() -> Iterator[None]:
 
 
 def read_config(path: Path) -> Any:
-    """An mmengine Config; raises ModelError with the parser's reason."""
+    """An mmengine Config; raises ModelError with the parser's reason.
+
+    Modules that it names under `custom_imports` are imported if it is Python, which runs code of its own anyway; a
+    configuration of plain data never makes anything run.
+    """
     with quietly():
         from mmengine.config import Config
 
     try:
-        return Config.fromfile(path, import_custom_modules=False)
+        return Config.fromfile(path, import_custom_modules=path.suffix == ".py")
     except Exception as error:  # mmengine raises whatever the executed file raises
         raise ModelError(f"mmsegmentation configuration {path}: {error}") from error
 

@@ -22,8 +22,16 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 """Kind -> (class, extra of this package that installs its runtime)."""
 
-TRAINABLE = frozenset({"hf", "mmseg"})
-"""Kinds that can be a target: fine-tuning needs their weights."""
+TRAINABLE = frozenset({"hf", "mmseg", "smp", "torchvision"})
+"""Kinds of ours that can be a target: fine-tuning needs their weights."""
+
+OWN_NETWORK = "mad_backend.models.module_model:ModuleModel"
+"""Adapter of a torch.nn.Module of somebody's own."""
+
+
+def is_trainable(kind: str) -> bool:
+    """Whether a target may be of this kind; one of somebody's own shows when it is loaded."""
+    return kind in TRAINABLE or ":" in kind
 
 
 def load_model(
@@ -31,6 +39,7 @@ def load_model(
 ) -> SegmentationModel:
     """Loads a model of any kind. `kind: "their_package.module:TheirModel"` is the door for anything else.
 
+    That is a subclass of SegmentationModel, or a class or function that gives a torch.nn.Module: see `ModuleModel`.
     `device` stands in place of the settings' own where the kind has a choice. Raises UnknownKindError,
     MissingRuntimeError or ModelError: three faults with three cures.
     """
@@ -58,16 +67,29 @@ def stored_key(name: str, settings: ModelSettings, labels: LabelSet, grid: Grid)
 
 def _model_class(name: str, settings: ModelSettings) -> type[SegmentationModel]:
     dotted = KINDS.get(settings.kind, (settings.kind, ""))[0]
-    module_name, _, class_name = dotted.partition(":")
-    if not class_name:
+    if ":" not in dotted:
         raise UnknownKindError(
             f'model "{name}": kind "{settings.kind}" is unknown; wanted one of {", ".join(KINDS)}, or '
             '"package.module:Class"'
         )
+    found = _imported(name, dotted)
+    if isinstance(found, type) and issubclass(found, SegmentationModel):
+        return found
+    if not callable(found):
+        raise ModelError(
+            f'model "{name}": {dotted} is not a subclass of SegmentationModel, nor a class or function that gives a '
+            "torch.nn.Module"
+        )
+    adapter = _imported(name, OWN_NETWORK)
+    assert isinstance(adapter, type)
+    assert issubclass(adapter, SegmentationModel)
+    return adapter
+
+
+def _imported(name: str, dotted: str) -> object:
+    """What "package.module:attribute" names, or None."""
+    module_name, _, attribute = dotted.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
+        return getattr(importlib.import_module(module_name), attribute, None)
     except ModuleNotFoundError as error:
         raise MissingRuntimeError(f'model "{name}": {dotted} needs {error.name}; install it') from error
-    if not (isinstance(found, type) and issubclass(found, SegmentationModel)):
-        raise ModelError(f'model "{name}": {dotted} is not a subclass of SegmentationModel')
-    return found

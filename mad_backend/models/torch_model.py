@@ -166,6 +166,22 @@ class TorchModel(SegmentationModel):
         return [label_map.cpu().numpy() for label_map in maps]
 
 
+def found_logits(model: str, network: str, answer: Any) -> "torch.Tensor":
+    """(n, C, h, w) logits in whatever a network answers; raises ModelError where there are none."""
+    if isinstance(answer, dict):
+        answer = answer.get("out", answer.get("logits"))
+    elif isinstance(answer, tuple | list):
+        answer = answer[0] if answer else None
+    logits: torch.Tensor = getattr(answer, "logits", answer)
+    shape = tuple(getattr(logits, "shape", ()))
+    if len(shape) != 4:
+        raise ModelError(
+            f'model "{model}": {network} answers a tensor of shape {shape}; wanted logits (n, C, h, w), alone, first '
+            'of a tuple, under "out" or "logits" of a dict, or as `logits` of an object'
+        )
+    return logits
+
+
 def chosen_device(model: str, settings: ModelSettings) -> "torch.device":
     """The device that settings ask for; raises ModelError when it is not there, or cannot do the precision."""
     import torch

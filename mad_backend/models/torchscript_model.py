@@ -11,7 +11,7 @@ from mad_backend.core.labels import LabelSet
 from mad_backend.errors import ModelError
 from mad_backend.models.array_model import statistics
 from mad_backend.models.base import missing_file
-from mad_backend.models.torch_model import TorchModel
+from mad_backend.models.torch_model import TorchModel, found_logits
 from mad_backend.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -49,19 +49,7 @@ class TorchscriptModel(TorchModel):
         return (settings.required_path,)
 
     def run(self, module: Any, batch: "torch.Tensor") -> "torch.Tensor":
-        answer = module(batch)
-        if isinstance(answer, dict):
-            answer = answer.get("out", answer.get("logits"))
-        elif isinstance(answer, tuple | list):
-            answer = answer[0] if answer else None
-        shape = tuple(getattr(answer, "shape", ()))
-        if len(shape) != 4:
-            raise ModelError(
-                f'model "{self.name}": {self.settings.path} answers a tensor of shape {shape}; wanted logits '
-                '(n, C, h, w), alone, first of a tuple, or under "out" or "logits"'
-            )
-        logits: torch.Tensor = answer
-        return logits
+        return found_logits(self.name, str(self.settings.path), module(batch))
 
     def save(self, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)

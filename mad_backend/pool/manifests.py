@@ -85,12 +85,20 @@ def _rows(place: Path | str, options: Options, what: str) -> Iterator[tuple[int,
     if suffix == ".txt":
         lines = enumerate(text.splitlines(), start=1)
         yield from (
-            (n, {"image": line}) for n, line in lines if line.strip() and not line.lstrip().startswith("#")
+            (n, _text_row(line)) for n, line in lines if line.strip() and not line.lstrip().startswith("#")
         )
     elif suffix == ".csv":
         yield from _csv_rows(text, name)
     else:
         yield from _json_rows(text, name)
+
+
+def _text_row(line: str) -> dict[str, str]:
+    """An image, which may have spaces in its name, or an image and its mask if both look like names of images."""
+    columns = line.split()
+    if len(columns) == 2 and all(without_suffix(column) != column for column in columns):
+        return {"image": columns[0], "mask": columns[1]}
+    return {"image": line}
 
 
 def _csv_rows(text: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -6,14 +6,19 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from mad_backend.settings.images import CREDENTIALS, GridSettings, LabelStudioSource, Place, SourceSettings
+from mad_backend.settings.images import (
+    CREDENTIALS,
+    GridSettings,
+    LabelStudioSource,
+    Origin,
+    Place,
+    SourceSettings,
+)
 from mad_backend.settings.method import (
     EvaluationSettings,
     PromotionSettings,
     SelectionSettings,
     TestSetSettings,
-    TrainingSettings,
-    ValidationMode,
 )
 from mad_backend.settings.models import (
     DEVICE,
@@ -35,26 +40,38 @@ from mad_backend.settings.people import (
 )
 from mad_backend.settings.section import Section
 from mad_backend.settings.serving import ServeSettings, TaskImagesSettings
+from mad_backend.settings.training import (
+    DistillationSettings,
+    LauncherSettings,
+    Recipe,
+    TrackingSettings,
+    TrainingSettings,
+    ValidationMode,
+)
 
 __all__ = [
     "CREDENTIALS",
     "DEVICE",
     "CheckSettings",
     "CloudSettings",
+    "DistillationSettings",
     "EvaluationSettings",
     "GridSettings",
     "LabelStudioSettings",
     "LabelStudioSource",
+    "LauncherSettings",
     "LocalFilesSettings",
     "Media",
     "ModelFit",
     "ModelSettings",
     "ModelsSettings",
+    "Origin",
     "Place",
     "Precision",
     "PromotionSettings",
     "RatingSettings",
     "RaySettings",
+    "Recipe",
     "ScanSettings",
     "ScheduleSettings",
     "Secrets",
@@ -65,6 +82,7 @@ __all__ = [
     "SourceSettings",
     "TaskImagesSettings",
     "TestSetSettings",
+    "TrackingSettings",
     "TrainingSettings",
     "ValidationMode",
 ]

@@ -1,6 +1,8 @@
 """Settings of images: the sources of D, S(0) and T(0), and the grid on which models see them."""
 
 import re
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self, TypeAlias
 
@@ -75,6 +77,31 @@ class LabelStudioSource(Section):
     field: str | None = None
 
 
+class Origin(StrEnum):
+    """Where a source's images come from: the key of `SourceSettings` that says so."""
+
+    IMAGES = "images"
+    MANIFEST = "manifest"
+    LABEL_STUDIO = "label_studio"
+    VOC = "voc"
+    CITYSCAPES = "cityscapes"
+    COCO = "coco"
+    MMSEG = "mmseg"
+
+
+_IDS = frozenset({"own_classes", "classes", "reduce_zero_label", "ignore_ids"})
+_COMPANIONS = {
+    Origin.IMAGES: _IDS | {"list", "masks"},
+    Origin.MANIFEST: _IDS | {"images", "masks"},
+    Origin.LABEL_STUDIO: _IDS | {"masks"},
+    Origin.VOC: _IDS | {"split"},
+    Origin.CITYSCAPES: frozenset({"split", "classes"}),
+    Origin.COCO: frozenset({"images", "masks", "classes"}),
+    Origin.MMSEG: frozenset({"images", "split", "classes"}),
+}
+"""Origin -> which keys may stand beside it."""
+
+
 class SourceSettings(Section):
     """Images of one origin, named by exactly one of these keys.
 
@@ -82,10 +109,20 @@ class SourceSettings(Section):
       (one id a line, no suffix);
     - `manifest`: a .txt, .csv, .jsonl or .parquet file that names images; relative names are relative to the
       manifest's folder, or to `images` where that is given too;
-    - `label_studio`: the tasks of a Label Studio project.
+    - `label_studio`: the tasks of a Label Studio project;
+    - `voc`: a folder in PASCAL VOC's layout; `split` names a list in ImageSets/Segmentation, without it every image;
+    - `cityscapes`: a folder in Cityscapes' layout; `split` is a folder of leftImg8bit;
+    - `coco`: a JSON file of COCO instances or panoptic segments; `images` is what its file names are relative to, and
+      `masks` holds panoptic PNGs (default: the folder beside the file that is called like it);
+    - `mmseg`: an mmsegmentation configuration; `split` is train, val or test, or a dotted name of the dataset in it,
+      and `images` what the configuration's relative paths are relative to.
 
     `name` prefixes image ids ("voc/2007_000033"). `masks` holds label maps as index PNGs of the same id; those of the
     pool are known to the simulated raters and annotators only. `storage_options` go to the fsspec file system.
+
+    `classes` maps the source's own class names as a model's does. Cityscapes, COCO and mmsegmentation know the names;
+    elsewhere index PNGs have the label set's ids, or those of `own_classes`, by position (`voc` with `classes`: VOC's).
+    `ignore_ids` of the PNGs are void, as 255 is; `reduce_zero_label`: 0 is void and 1 the first class.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -93,8 +130,28 @@ class SourceSettings(Section):
     list: Path | None = None
     manifest: Place | None = None
     label_studio: LabelStudioSource | None = None
+    voc: Path | None = None
+    cityscapes: Path | None = None
+    coco: Path | None = None
+    mmseg: Path | None = None
+    split: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
     masks: Path | None = None
+    classes: dict[str, str] = Field(
+        default_factory=dict,
+        description='own class: class of the label set, or "ignore"; "*": all the others',
+    )
+    own_classes: tuple[str, ...] | None = Field(None, min_length=1, max_length=255)
+    ignore_ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
+    reduce_zero_label: bool = False
     storage_options: StorageOptions = Field(default_factory=dict)
+
+    @property
+    def origin(self) -> Origin:
+        """The one origin; `images` is only one where no other is given."""
+        return self._origins()[-1]
+
+    def _origins(self) -> Sequence[Origin]:
+        return [origin for origin in Origin if getattr(self, origin) is not None]
 
     @field_validator("storage_options")
     @classmethod
@@ -103,18 +160,44 @@ class SourceSettings(Section):
 
     @model_validator(mode="after")
     def _of_one_origin(self) -> Self:
-        given = [key for key in ("images", "manifest", "label_studio") if getattr(self, key) is not None]
-        if given not in (["images"], ["manifest"], ["images", "manifest"], ["label_studio"]):
+        given = self._origins()
+        is_one = len(given) == 1 or (
+            len(given) == 2 and given[0] == Origin.IMAGES and "images" in _COMPANIONS[given[1]]
+        )
+        if not is_one:
             raise ValueError(
                 f'source "{self.name}" needs one origin: images, manifest (images may say what its names are relative '
-                f"to) or label_studio; got {' and '.join(given) or 'none'}"
+                f"to), voc, cityscapes, coco, mmseg or label_studio; got {' and '.join(given) or 'none'}"
             )
-        if self.list is not None and given != ["images"]:
+        origin = given[-1]
+        if self.list is not None and origin is not Origin.IMAGES:
             raise ValueError(
-                f'source "{self.name}": list chooses from a folder; a {given[-1]} names its images itself'
+                f'source "{self.name}": list chooses from a folder; a {origin} names its images itself'
             )
-        if given == ["images"] and str(self.images).startswith(("http://", "https://")):
+        others = self.model_fields_set - {"name", "storage_options", origin} - _COMPANIONS[origin]
+        strangers = sorted(key for key in others if getattr(self, key) is not None)
+        if strangers:
+            raise ValueError(
+                f'source "{self.name}": {strangers[0]} says nothing about a source of {origin}; beside it may stand '
+                f"{', '.join(sorted(_COMPANIONS[origin]))}"
+            )
+        if origin is Origin.IMAGES and str(self.images).startswith(("http://", "https://")):
             raise ValueError(
                 f'source "{self.name}": a web server does not tell what it holds; name its images in a manifest'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _says_what_its_origin_needs(self) -> Self:
+        if self.origin is Origin.COCO and self.images is None:
+            raise ValueError(
+                f'source "{self.name}": coco needs images, the folder or address that its file names are relative to'
+            )
+        if self.origin is Origin.CITYSCAPES and self.split is None:
+            raise ValueError(f'source "{self.name}": cityscapes needs split: train, val, ...')
+        has_names = self.own_classes is not None or "own_classes" not in _COMPANIONS[self.origin]
+        if self.classes and not has_names and self.origin is not Origin.VOC:
+            raise ValueError(
+                f'source "{self.name}": classes are given by name, and its PNGs have ids; name those in own_classes'
             )
         return self

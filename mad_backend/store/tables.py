@@ -231,9 +231,12 @@ evaluations = Table(
     "evaluations",
     metadata,
     Column("model", String(200), nullable=False),
+    # What the numbers are of: the model's weights and settings, and the images with their label maps.
+    Column("model_key", String(240), nullable=False),
     Column("image_set", String(40), nullable=False),
+    Column("images_digest", String(64), nullable=False),
     Column("images", Integer, nullable=False),
     Column("path", Text, nullable=False),
     Column("sha256", String(64), nullable=False),
-    UniqueConstraint("model", "image_set"),
+    UniqueConstraint("model_key", "image_set", "images_digest"),
 )

@@ -13,10 +13,16 @@ from mad_backend.store.tables import evaluations, model_versions, promotions
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """Where the confusion matrices of one model on one image set ("T(0)", "T(1)") lie."""
+    """Where the confusion matrices of one model on one image set ("T(0)", "T(1)", "S(1)") lie.
+
+    `model_key` stands for weights and settings (`SegmentationModel.key`), `images_digest` for images and label maps:
+    numbers of another key or digest are of something else.
+    """
 
     model: str
+    model_key: str
     image_set: str
+    images_digest: str
     images: int
     path: str
     sha256: str
@@ -80,9 +86,12 @@ class VersionTable:
 
     def record_evaluation(self, row: EvaluationRow) -> None:
         with self._db.transaction() as connection:
-            self._db.upsert(connection, evaluations, ["model", "image_set"], [vars(row)])
+            self._db.upsert(connection, evaluations, ["model_key", "image_set", "images_digest"], [vars(row)])
 
     def evaluations(self) -> list[EvaluationRow]:
-        query = select(evaluations).order_by(evaluations.c.image_set, evaluations.c.model)
+        """Every one there is, of models and label maps of earlier days too."""
+        query = select(evaluations).order_by(
+            evaluations.c.image_set, evaluations.c.model, evaluations.c.model_key, evaluations.c.images_digest
+        )
         with self._db.reading() as connection:
             return [EvaluationRow(**row._mapping) for row in connection.execute(query)]

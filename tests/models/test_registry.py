@@ -78,8 +78,8 @@ def test_a_kind_of_ones_own_is_found_and_a_runtime_it_lacks_is_named(
         load("their_models:Late")
     with pytest.raises(MissingRuntimeError, match=r'model "g": .* needs another_that_nobody_has'):
         load("their_broken:Any")
-    with pytest.raises(ModelError, match="is not a subclass of SegmentationModel"):
-        load("their_models:Other")
+    with pytest.raises(ModelError, match=r"is not a subclass of SegmentationModel, nor .* gives a Other"):
+        load_model("g", ModelSettings(kind="their_models:Other"), three_labels, GRID)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"label_studio"}))

@@ -73,6 +73,14 @@ def test_the_label_studio_project_once_it_is_mirrored(tmp_path: Path) -> None:
     assert listed(source, tmp_path) == {"labelled/7": PHOTO}
 
 
+def test_every_layout_of_labelled_images_is_valid() -> None:
+    block = re.search(r"## Data sets as they are\n.*?```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert block
+    sources = [SourceSettings.model_validate(entry) for entry in yaml.safe_load(block[1])]
+    origins = [source.origin.value for source in sources]
+    assert origins == ["voc", "cityscapes", "coco", "coco", "mmseg", "images"]
+
+
 def test_the_example_of_the_scan_is_valid() -> None:
     block = re.search(r"```yaml\n(scan:.*?)```", PAGE, re.DOTALL)
     assert block

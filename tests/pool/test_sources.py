@@ -1,17 +1,24 @@
 """Folders, lists, manifests and mirrors as sources of images."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
+from mad_backend.core.labels import LabelClass, LabelSet
 from mad_backend.core.records import PoolImage
-from mad_backend.errors import MissingRuntimeError, PoolError
+from mad_backend.errors import ImageError, MissingRuntimeError, PoolError
 from mad_backend.pool.sources import MIRROR_MANIFEST, LabelledImage, list_images, list_labelled
+from mad_backend.pool.truths import Truth
 from mad_backend.settings import SourceSettings
 
 NO_MIRRORS = Path("/nowhere")
+LABELS = LabelSet("pets", tuple(LabelClass(name, (0, 0, 0)) for name in ("background", "cat", "dog")))
 
 
 def folder(root: Path, *names: str) -> Path:
@@ -120,16 +127,16 @@ def test_a_list_chooses_from_a_store_too(tmp_path: Path) -> None:
 
 def test_labelled_images_come_with_their_masks(tmp_path: Path) -> None:
     root, masks = folder(tmp_path / "i", "a.jpg"), folder(tmp_path / "m", "a.png")
-    found = list_labelled([source(root, masks=masks)], NO_MIRRORS)
-    assert [(f.image.image_id, f.mask) for f in found] == [("s/a", masks / "a.png")]
+    found = list_labelled([source(root, masks=masks)], NO_MIRRORS, LABELS)
+    assert [(f.image.image_id, f.truth) for f in found] == [("s/a", Truth(masks / "a.png"))]
 
 
 def test_a_source_without_masks_and_a_missing_mask_are_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "i", "a.jpg", "b.jpg")
     with pytest.raises(PoolError, match='source "s" needs masks'):
-        list_labelled([source(root)], NO_MIRRORS)
+        list_labelled([source(root)], NO_MIRRORS, LABELS)
     with pytest.raises(PoolError, match=r"1 of 2 label maps are missing, e\.g\. .*/m/b\.png"):
-        list_labelled([source(root, masks=folder(tmp_path / "m", "a.png"))], NO_MIRRORS)
+        list_labelled([source(root, masks=folder(tmp_path / "m", "a.png"))], NO_MIRRORS, LABELS)
 
 
 def test_a_manifest_names_images_beside_it_elsewhere_and_on_the_web(tmp_path: Path) -> None:
@@ -160,14 +167,111 @@ def test_masks_stand_in_the_manifest_or_lie_in_a_folder_by_id(tmp_path: Path) ->
     rows = [{"image": "a.jpg", "mask": "m/a.png"}, {"image": "https://host/b.jpg", "id": "b"}]
     text = "\n".join(map(json.dumps, rows))
     wanted = from_manifest(root / "list.jsonl", text.replace("m/a.png", "a.png"), masks=root / "m")
-    found = list_labelled([wanted], NO_MIRRORS)
-    assert [(f.image.image_id, f.mask) for f in found] == [
-        ("s/a", root / "m/a.png"),
-        ("s/b", root / "m/b.png"),
+    found = list_labelled([wanted], NO_MIRRORS, LABELS)
+    assert [(f.image.image_id, f.truth) for f in found] == [
+        ("s/a", Truth(root / "m/a.png")),
+        ("s/b", Truth(root / "m/b.png")),
     ]
     beside = from_manifest(root / "list.jsonl", json.dumps(rows[0]))
-    (only,) = list_labelled([beside], NO_MIRRORS)
-    assert only == LabelledImage(listed(beside)[0], root / "m/a.png")
+    (only,) = list_labelled([beside], NO_MIRRORS, LABELS)
+    assert only == LabelledImage(listed(beside)[0], Truth(root / "m/a.png"))
+
+
+def test_a_list_of_two_columns_names_images_and_masks(tmp_path: Path) -> None:
+    root = folder(tmp_path, "i/a.jpg", "m/a.png", "i/old cat.jpg", "m/old cat.png")
+    wanted = from_manifest(root / "list.txt", "i/a.jpg m/a.png\n")
+    (only,) = list_labelled([wanted], NO_MIRRORS, LABELS)
+    assert only == LabelledImage(
+        PoolImage("s/i/a", str(root / "i/a.jpg"), only.image.etag), Truth(root / "m/a.png")
+    )
+    spaced = from_manifest(root / "list.txt", "i/old cat.jpg\n")
+    assert ids_of(spaced) == ["s/i/old cat"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "by_id"),
+    [
+        (
+            {"own_classes": ["dog", "background", "wolf"], "classes": {"wolf": "dog"}},
+            {0: 2, 1: 0, 2: 2, 255: 255},
+        ),
+        (
+            {"own_classes": ["dog", "sky", "cat"], "classes": {"sky": "ignore"}},
+            {0: 2, 1: 255, 2: 1, 255: 255},
+        ),
+        ({"own_classes": ["x", "y", "cat"], "classes": {"*": "background"}}, {0: 0, 1: 0, 2: 1, 255: 255}),
+        ({"reduce_zero_label": True}, {0: 255, 1: 0, 2: 1, 3: 2, 255: 255}),
+        ({"ignore_ids": [0, 9, 254]}, {0: 255, 1: 1, 2: 2, 9: 255, 254: 255, 255: 255}),
+        ({"reduce_zero_label": True, "own_classes": ["cat", "dog"]}, {0: 255, 1: 1, 2: 2, 255: 255}),
+    ],
+)
+def test_ids_of_masks_are_translated_as_settings_say(
+    tmp_path: Path, keys: dict[str, object], by_id: dict[int, int]
+) -> None:
+    root = folder(tmp_path / "i", "a.jpg")
+    Image.fromarray(np.array([list(by_id)], np.uint8)).save(folder(tmp_path / "m") / "a.png")
+    wanted = SourceSettings.model_validate({"name": "s", "images": root, "masks": tmp_path / "m", **keys})
+    (item,) = list_labelled([wanted], NO_MIRRORS, LABELS)
+    assert item.truth.read().tolist() == [list(by_id.values())]
+    adapter = TypeAdapter(Truth)  # how jobs are written
+    assert adapter.validate_json(adapter.dump_json(item.truth)) == item.truth
+
+
+def test_the_digest_of_a_plain_mask_is_that_of_its_file_and_depends_on_its_classes(tmp_path: Path) -> None:
+    path = folder(tmp_path, "a.jpg", "m/a.png") / "m" / "a.png"
+    path.write_bytes(b"any")
+    given = {"name": "s", "images": tmp_path, "list": tmp_path / "l.txt", "masks": tmp_path / "m"}
+    (tmp_path / "l.txt").write_text("a\n")
+    truths = [
+        list_labelled([SourceSettings.model_validate({**given, **keys})], NO_MIRRORS, LABELS)[0].truth
+        for keys in ({}, {"ignore_ids": [1]}, {"ignore_ids": [2]})
+    ]
+    assert str(truths[0]) == str(path)
+    assert truths[0].digest() == hashlib.sha256(b"any").hexdigest()
+    before = [truth.digest() for truth in truths]
+    path.write_bytes(b"other")
+    assert len({*before, *(truth.digest() for truth in truths)}) == 6
+
+
+def test_an_id_without_a_class_and_a_class_without_a_label_are_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "i", "a.jpg")
+    Image.fromarray(np.array([[0, 7]], np.uint8)).save(folder(tmp_path / "m") / "a.png")
+    given = {"name": "s", "images": root, "masks": tmp_path / "m", "own_classes": ["cat", "dog"]}
+    (item,) = list_labelled([SourceSettings.model_validate(given)], NO_MIRRORS, LABELS)
+    with pytest.raises(ImageError, match=r"m/a\.png has id 7, which stands for no class .* ignore_ids"):
+        item.truth.read()
+    strange = SourceSettings.model_validate({**given, "own_classes": ["cat", "lion", "wolf"]})
+    with pytest.raises(
+        PoolError,
+        match=r"source \"s\": classes \['lion', 'wolf'\] are not in label set \"pets\"; map each under classes",
+    ):
+        list_labelled([strange], NO_MIRRORS, LABELS)
+    misspelt = SourceSettings.model_validate({**given, "classes": {"cart": "cat"}})
+    with pytest.raises(PoolError, match=r"has no class \['cart'\], named under classes; it has: cat, dog"):
+        list_labelled([misspelt], NO_MIRRORS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"voc": "v", "masks": "m"}, "masks says nothing about a source of voc"),
+        ({"voc": "v", "images": "i"}, "needs one origin: .*; got images and voc"),
+        ({"images": "i", "split": "train"}, "split says nothing about a source of images"),
+        ({"coco": "c.json"}, "coco needs images"),
+        ({"cityscapes": "c"}, "cityscapes needs split"),
+        ({"cityscapes": "c", "split": "../train"}, "split"),
+        (
+            {"coco": "c.json", "images": "i", "own_classes": ["a"]},
+            "own_classes says nothing about a source of coco",
+        ),
+        ({"images": "i", "classes": {"a": "b"}}, "its PNGs have ids; name those in own_classes"),
+        ({"mmseg": "a.py", "coco": "b.json", "images": "i"}, "got images and coco and mmseg"),
+        ({"voc": "v", "list": "l"}, "list chooses from a folder; a voc names its images itself"),
+    ],
+)
+def test_keys_that_say_nothing_about_an_origin_are_refused(keys: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        SourceSettings.model_validate({"name": "s", **keys})
 
 
 def test_images_that_a_manifest_names_and_nobody_has_are_counted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mad_backend.core.records import Failure, HumanMask, ProjectRole, Rating, Re
 from mad_backend.core.rounds import RoundState
 from mad_backend.store import database
 from mad_backend.store.store import Store
+from mad_backend.store.versions import EvaluationRow
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -89,6 +90,10 @@ ROWS = {
     ],
     "chosen": [{"round_number": 2, "image_id": "img-2", "part": "failures", "position": 0, "mos": 1.5}],
     "vetoes": [{"image_id": "img-1", "round_number": 1, "rater": "ann", "lifted": False}],
+    "evaluations": [
+        {"model": "f@0", "image_set": name, "images": 2, "path": f"{name}.npz", "sha256": "2" * 64}
+        for name in ("T(0)", "T(1)")
+    ],
 }
 
 
@@ -125,7 +130,7 @@ def make_first_release(url: str) -> None:
     engine.dispose()
 
 
-def test_a_database_of_revision_0001_keeps_all_its_rows(url: str) -> None:
+def test_a_database_of_revision_0001_keeps_all_rows_that_people_gave(url: str) -> None:
     make_first_release(url)
     for _ in range(2):
         store = Store(url)
@@ -161,6 +166,18 @@ def test_after_the_upgrade_seats_have_projects_and_tasks_beside_the_shared_ones(
     assert (remote.tasks(1, role)["img-0"], remote.tasks(1, role, "ann")) == (10, {"img-0": 40})
     assert (remote.read_times(1, role), remote.read_times(1, role, "ann")) == ({}, {40: NOON})
     store.close()
+
+
+def test_numbers_of_unknown_weights_and_label_maps_are_not_taken_over(url: str) -> None:
+    make_first_release(url)
+    store = Store(url)
+    assert store.versions.evaluations() == []
+    row = EvaluationRow("f@0", "f@0-abc", "T(0)", "3" * 64, 2, "T0.npz", "2" * 64)
+    store.versions.record_evaluation(row)
+    store.close()
+    again = Store(url)
+    assert again.versions.evaluations() == [row]
+    again.close()
 
 
 def test_the_schema_that_this_release_looks_for_is_that_of_the_last_migration() -> None:

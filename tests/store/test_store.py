@@ -300,10 +300,21 @@ class TestStore:
         with pytest.raises(StoreError, match='no model version "f@7"; known: f@0'):
             opened.versions.promote("f@7", NOON, "why not")
 
-    def test_an_evaluation_is_overwritten_by_a_later_one(self, opened: Store) -> None:
+    def test_an_evaluation_is_overwritten_by_a_later_one_of_the_same_model_and_images(
+        self, opened: Store
+    ) -> None:
         for path in ("old.npz", "new.npz"):
-            opened.versions.record_evaluation(EvaluationRow("f@0", "T(0)", 9, path, "00"))
-        assert opened.versions.evaluations() == [EvaluationRow("f@0", "T(0)", 9, "new.npz", "00")]
+            opened.versions.record_evaluation(EvaluationRow("f@0", "f@0-a", "T(0)", "1" * 64, 9, path, "00"))
+        assert [r.path for r in opened.versions.evaluations()] == ["new.npz"]
+
+    def test_evaluations_of_other_weights_or_other_label_maps_are_kept_apart(self, opened: Store) -> None:
+        rows = [
+            EvaluationRow("f@0", key, "T(0)", digest, 9, f"{key}{digest[0]}.npz", "00")
+            for key, digest in (("f@0-a", "1" * 64), ("f@0-a", "2" * 64), ("f@0-b", "1" * 64))
+        ]
+        for row in rows:
+            opened.versions.record_evaluation(row)
+        assert opened.versions.evaluations() == rows
 
     def test_a_row_of_a_round_that_does_not_exist_is_refused(self, opened: Store) -> None:
         with pytest.raises(StoreError, match=r"(?i)foreign key"):

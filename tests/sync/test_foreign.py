@@ -17,7 +17,6 @@ from mad_backend.errors import LabelFormatError, LabelStudioError, PoolError, Se
 from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.any_project import LabelMapping, mask_interface
 from mad_backend.label_studio.label_config import rating_config, segmentation_config
-from mad_backend.pool.images import read_label_map
 from mad_backend.pool.reader import PoolReader
 from mad_backend.pool.sources import list_labelled
 from mad_backend.settings import SourceSettings
@@ -138,8 +137,8 @@ def read(found: ForeignReport) -> dict[int, LabelMap]:
     """Task id -> label map, read as training reads S(0); every map is as large as its image."""
     source = SourceSettings(name="theirs", manifest=found.manifest)
     maps = {}
-    for item in list_labelled([source], Path("no-mirrors")):
-        label_map = read_label_map(item.mask)
+    for item in list_labelled([source], Path("no-mirrors"), LABELS):
+        label_map = item.truth.read()
         assert PoolReader.of([source]).rgb(item.image).shape[:2] == label_map.shape
         maps[int(item.image.image_id.removeprefix("theirs/"))] = label_map
     return maps
@@ -399,7 +398,7 @@ def test_mad_pull_prints_the_lines_that_make_it_a_source(
     (source,) = yaml.safe_load(line)
     assert source == {"name": "theirs", "manifest": "runs/extra/theirs/manifest.jsonl"}
     config.write_text(yaml.safe_dump({**settings, "s0": [source]}))
-    (item,) = list_labelled(load_settings(config).s0, Path("no-mirrors"))
+    (item,) = list_labelled(load_settings(config).s0, Path("no-mirrors"), LABELS)
     assert item.image.image_id == f"theirs/{task}"
     again = CliRunner().invoke(app, [*asked, *maps], env=environment)
     assert "the source stands under s0: already" in again.output

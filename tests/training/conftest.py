@@ -27,7 +27,8 @@ with warnings.catch_warnings():
 
 from mad_backend.core.labels import LabelMap
 from mad_backend.pool.images import read_label_map
-from training.dataset import Sample
+from mad_backend.pool.truths import Truth
+from training.finetuning.samples import Sample
 from training.project import Project
 from training.scenes import BOAT, CAR, HOUSE, PERSON, TREE, write_dataset
 from training.simulate import OraclePeople
@@ -122,7 +123,14 @@ def settings_of(data: Path, workspace: Path) -> dict[str, Any]:
         "selection": {"n3": 2},
         "rating": {"n4": 6},
         "test_set": {"size": 4},
-        "training": {"learning_rates": [1e-3, 3e-3], "epochs": 2, "batch_size": 2, "threads": 1},
+        "training": {
+            "recipe": "paper",
+            "workers": 0,
+            "learning_rates": [1e-3, 3e-3],
+            "epochs": 2,
+            "batch_size": 2,
+            "threads": 1,
+        },
         "schedule": {"tick_s": 0.5, "lease_s": 3},
     }
 
@@ -170,4 +178,4 @@ def runner(project: Project, *, isolate: bool = False) -> RoundRunner:
 
 def samples_of(folder: Path, masks: str, count: int) -> list[Sample]:
     images = sorted((folder / "images").glob("*.jpg"))[:count]
-    return [Sample(p.stem, p, folder / masks / f"{p.stem}.png") for p in images]
+    return [Sample(p.stem, p, Truth(folder / masks / f"{p.stem}.png")) for p in images]

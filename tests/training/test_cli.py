@@ -48,7 +48,7 @@ def error_line(answer: "subprocess.CompletedProcess[str]") -> str:
 
 def test_the_commands_are_those_of_the_manual() -> None:
     wanted = "cancel demo experiment new-round pause promote report resume retry rollback scan schedule serve select "
-    wanted += "status tick connect"
+    wanted += "status tick connect finetune verify"
     assert set(wanted.split()) <= set(COMMANDS)
     assert "step" not in COMMANDS
 
@@ -90,7 +90,9 @@ def test_report_prints_table_1_with_every_model(finished: Project) -> None:
     assert answer.exit_code == 0
     for name in ("shifted", "confused", "target scenes@0", "target scenes@1", "target scenes@2", "T(2)"):
         assert name in answer.output
-    assert "scenes@2 - scenes@1 on T(0): " in answer.output
+    before = finished.store.rounds.get(2).target
+    assert f"scenes@2 - {before} on T(0): " in answer.output
+    assert f"round 2, {(finished.store.rounds.get(2).outcome or '').splitlines()[0]}\n" in answer.output
 
 
 def test_promote_serves_a_version_by_hand_and_refuses_unknown_ones(make_project: MakeProject) -> None:
@@ -176,4 +178,4 @@ def test_moves_that_the_state_does_not_have_are_refused(make_project: MakeProjec
 
 def test_an_unknown_experiment_is_one_line(tmp_path: Path) -> None:
     answer = mad("experiment", "z", "--data", ".", cwd=tmp_path)
-    assert error_line(answer) == 'there is no experiment "z"; wanted one of a, c'
+    assert error_line(answer) == 'there is no experiment "z"; wanted one of a, b, c'

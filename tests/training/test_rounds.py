@@ -27,7 +27,7 @@ from sync.pull_checks import CheckProgress
 from sync.push import PushItem
 from tests.training.conftest import MakeProject, runner
 from training.cli import app
-from training.finetune import failure_samples
+from training.finetune import failure_images
 from training.people import LabelStudioPeople, Report
 from training.project import Project
 from training.rounds import HEAVY, RoundRunner
@@ -134,15 +134,18 @@ def test_a_second_round_leaves_out_images_of_the_first(finished: Project) -> Non
 
 def test_a_second_round_trains_on_both_s_and_on_no_test_set(finished: Project) -> None:
     choices = finished.store.choices
-    trained = {s.image_id for s in failure_samples(finished, 2)}
+    trained = {i.image.image_id for i in failure_images(finished, 2)}
     assert trained == {f.image_id for n in (1, 2) for f in choices.failures(n)}
     assert not trained & {*choices.test_set(1), *choices.test_set(2)}
-    assert {s.image_id for s in failure_samples(finished, 1)} == {f.image_id for f in choices.failures(1)}
+    assert {i.image.image_id for i in failure_images(finished, 1)} == {
+        f.image_id for f in choices.failures(1)
+    }
 
 
-def test_every_model_is_measured_on_t0_and_on_every_t(finished: Project) -> None:
+def test_every_model_is_measured_on_t0_and_on_every_t_and_every_version_on_every_s(finished: Project) -> None:
     measured = {(row.model, row.image_set) for row in finished.store.versions.evaluations()}
-    assert measured == {(m, s) for m in MODELS for s in ("T(0)", "T(1)", "T(2)")}
+    tests = {(m, s) for m in MODELS for s in ("T(0)", "T(1)", "T(2)")}
+    assert measured == tests | {(m, s) for m in MODELS if "@" in m for s in ("S(1)", "S(2)")}
 
 
 def test_versions_and_decisions_are_recorded(finished: Project) -> None:
@@ -152,8 +155,10 @@ def test_versions_and_decisions_are_recorded(finished: Project) -> None:
     for number, version in ((1, versions[1]), (2, versions[2])):
         outcome = finished.store.rounds.get(number).outcome
         assert outcome
-        assert outcome.startswith("promoted" if version.promoted_at else "kept")
-        assert f"T({number})" in outcome
+        first, *checks, _ = outcome.splitlines()
+        assert first.startswith("promoted: " if version.promoted_at else "kept: ")
+        assert [line.partition(": ")[0] in ("ok", "FAILED") for line in checks] == [True] * 3
+        assert f"T({number})" in checks[1]
 
 
 def test_a_failing_step_is_recorded_with_its_error_and_retry_goes_on(make_project: MakeProject) -> None:
@@ -318,7 +323,7 @@ def test_rejected_maps_hold_the_round_until_ops_settle_them_and_dropped_images_l
     settle(project.store, 1, tested, "drop", NOW)
     assert waiting.tick()
     assert project.store.rounds.get(1).state is RoundState.FINISHED
-    assert {s.image_id for s in failure_samples(project, 1)} == {
+    assert {i.image.image_id for i in failure_images(project, 1)} == {
         f.image_id for f in project.store.choices.failures(1)
     } - {trained}
     assert {row.images for row in project.store.versions.evaluations() if row.image_set == "T(1)"} == {3}
@@ -353,8 +358,8 @@ def test_a_map_with_an_error_is_trained_on_as_its_checker_corrected_it(make_proj
     assert (corrected.verdict, corrected.errors) == (Verdict.CORRECTED, (ErrorType.VOID,))
     assert corrected.changed_share == pytest.approx((wrong != truth).mean())
     assert corrected.checker != mask.annotator
-    (sample,) = (s for s in failure_samples(project, 1) if s.image_id == image_id)
-    np.testing.assert_array_equal(read_label_map(sample.mask), truth)
+    (sample,) = (i for i in failure_images(project, 1) if i.image.image_id == image_id)
+    np.testing.assert_array_equal(sample.truth.read(), truth)
 
 
 def test_an_image_that_will_not_open_is_named_and_left_out(

@@ -14,7 +14,6 @@ from mad_backend.core.records import Failure
 from mad_backend.core.scores import scores_of
 from mad_backend.errors import MadError, SettingsError, StoreError
 from mad_backend.pool.ids import image_keys
-from mad_backend.pool.images import read_label_map
 from tests.training.conftest import MakeProject
 from training.cli import app
 from training.project import Project
@@ -127,7 +126,7 @@ def test_windows_are_those_of_the_training_images(make_project: MakeProject) -> 
     found = json.loads(select(project, "--dry-run", "--json").output)["windows"]["house"]
     shares = []
     for item in project.s0:
-        label_map = read_label_map(item.mask)
+        label_map = item.truth.read()
         if (label_map == HOUSE).any():
             shares.append((label_map == HOUSE).mean())
     assert found["images"] == len(shares)

@@ -5,7 +5,6 @@ import pytest
 
 from mad_backend.core.labels import VOID, LabelMap
 from mad_backend.core.records import ErrorType
-from mad_backend.pool.images import read_label_map
 from mad_backend.pool.sources import list_labelled
 from tests.training.conftest import MakeProject
 from training.project import Project
@@ -18,8 +17,8 @@ RATERS = ("ann", "bob", "cat")
 @pytest.fixture(scope="module")
 def truths(finished: Project) -> dict[str, LabelMap]:
     return {
-        i.image.image_id: read_label_map(i.mask)
-        for i in list_labelled(finished.settings.pool, finished.settings.mirrors)
+        i.image.image_id: i.truth.read()
+        for i in list_labelled(finished.settings.pool, finished.settings.mirrors, finished.labels)
     }
 
 

@@ -106,7 +106,10 @@ def test_a_missing_checkpoint_is_named(make_project: MakeProject, scenes: Path, 
 def test_a_target_that_cannot_be_trained_is_refused(make_project: MakeProject, scenes: Path) -> None:
     target = {"kind": "folder", "path": str(scenes / "models" / "shifted")}
     message = refused(make_project(models=models_with(scenes, target=target)), ModelError)
-    assert message == 'the target is of kind "folder"; only hf, mmseg can be fine-tuned'
+    assert message == (
+        'the target is of kind "folder"; only hf, mmseg, smp, torchvision, or a network of your own as '
+        '"package.module:Class", can be fine-tuned'
+    )
 
 
 def test_a_window_of_an_unknown_class_is_refused(make_project: MakeProject) -> None:

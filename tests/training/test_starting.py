@@ -9,7 +9,6 @@ import pytest
 
 from mad_backend.core.labels import LabelMap
 from mad_backend.core.testset import main_foreground
-from mad_backend.pool.images import read_label_map
 from tests.training.conftest import MakeProject, settings_of, write_answers
 from training.project import Project
 from training.scanning import scan_pool
@@ -69,7 +68,7 @@ def test_an_image_starts_from_the_model_that_is_best_at_its_main_class(
 ) -> None:
     project = started(make_project, rivals, start_from="best")
     best = best_models(project)
-    in_truth = set(np.unique([read_label_map(item.mask) for item in project.t0_dev]).tolist()) - {BALLOON}
+    in_truth = set(np.unique([item.truth.read() for item in project.t0_dev]).tolist()) - {BALLOON}
     assert TREE in in_truth
     assert best == {k: "trees" if k == TREE else "near" for k in sorted(in_truth)}
     chosen = set()

@@ -22,14 +22,18 @@ from mad_backend.core.labels import VOID, LabelSet
 from mad_backend.models.registry import load_model
 from mad_backend.models.torch_model import TorchModel
 from mad_backend.models.torchvision_operators import define_missing_operators
+from mad_backend.pool.truths import Truth
 from mad_backend.settings import ModelSettings, TrainingSettings
 from mad_backend.settings_file import load_label_set
 from tests.training.conftest import CONFIGS, samples_of
-from training.dataset import SampleDataset
-from training.evaluate import measure_on
+from training.finetuning.dev import DevScore, DevSet
+from training.finetuning.plan import RunPlan, RunResult
+from training.finetuning.progress import Progress
+from training.finetuning.run import load_best, train
+from training.finetuning.samples import Draw, SampleDataset
+from training.finetuning.segmentor import LogitsSegmentor
+from training.finetuning.transforms import build_transforms, own_ids
 from training.project import Project
-from training.trainable import HfSegmentor, build_transforms, own_ids
-from training.trainer import RunPlan, RunResult, load_best, train
 
 GRID = Grid(64)
 MakePlan = Callable[..., RunPlan]
@@ -92,15 +96,16 @@ def new_mmseg(scenes: Path, hf_folder: Path, labels: LabelSet) -> Callable[[], T
 @pytest.fixture
 def make_plan(scenes: Path, finished: Project) -> MakePlan:
     def make(count: int = 4, **settings: object) -> RunPlan:
-        fields = {"learning_rates": (1e-3,), "epochs": 3, "batch_size": 2, **settings}
+        own = {"learning_rates": (1e-3,), "epochs": 3, "batch_size": 2, "workers": 0}
+        fields = {"recipe": "paper", **own, **settings}
         return RunPlan(
             samples_of(scenes / "pool", "hidden_masks", count),
             samples_of(scenes / "s0", "masks", 6),
             GRID,
             TrainingSettings.model_validate(fields),
             7,
-            measure_on(finished.t0_dev, finished.reader, GRID, 8),
-            lambda epoch, done, total: None,
+            DevSet(samples_of(scenes / "t0", "masks", 4), (), GRID, 8).score,
+            lambda progress: None,
         )
 
     return make
@@ -144,9 +149,9 @@ def test_a_run_stopped_in_its_second_epoch_goes_on_to_the_same_weights(
 
     steps: list[tuple[int, int]] = []
 
-    def stop_in_second(epoch: int, done: int, total: int) -> None:
-        steps.append((done, total))
-        if done == 6:
+    def stop_in_second(told: Progress) -> None:
+        steps.append((told.step, told.steps))
+        if told.step == 6:
             raise StopError
 
     with pytest.raises(StopError):
@@ -159,7 +164,7 @@ def test_a_run_stopped_in_its_second_epoch_goes_on_to_the_same_weights(
     found = train(
         resumed,
         1e-3,
-        replace(plan, progress=lambda epoch, done, total: steps.append((done, total))),
+        replace(plan, progress=lambda told: steps.append((told.step, told.steps))),
         tmp_path / "stopped",
     )
     assert steps == [(n, 12) for n in range(5, 13)], "the first epoch is not repeated"
@@ -172,16 +177,17 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 from training.project import Project
-from training.evaluate import measure_on
-from training.trainer import RunPlan, train
-from tests.training.test_trainer import GRID, samples_of
+from training.finetuning.dev import DevSet
+from training.finetuning.plan import RunPlan
+from training.finetuning.run import train
+from tests.training.finetuning.test_run import GRID, samples_of
 from mad_backend.settings import TrainingSettings
 config, scenes, folder = map(Path, sys.argv[1:])
 project = Project.open(config)
-settings = TrainingSettings(learning_rates=(1e-3,), epochs=3, batch_size=2)
+settings = TrainingSettings(recipe="paper", learning_rates=(1e-3,), epochs=3, batch_size=2)
 plan = RunPlan(samples_of(scenes / "pool", "hidden_masks", 4), samples_of(scenes / "s0", "masks", 6), GRID,
-    settings, 7, measure_on(project.t0_dev, project.reader, GRID, 8),
-    lambda epoch, done, total: print(done, flush=True))
+    settings, 7, DevSet(samples_of(scenes / "t0", "masks", 4), (), GRID, 8).score,
+    lambda progress: print(progress.step, flush=True))
 train(project.target(project.store.versions.get("scenes@0")), 1e-3, plan, folder)
 """
 
@@ -218,7 +224,7 @@ def test_a_finished_run_is_not_repeated(
     first = train(new_mmseg(), 1e-3, make_plan(epochs=1), tmp_path / "run")
     began = time.time_ns()
 
-    def never(_epoch: int, _done: int, _total: int) -> None:
+    def never(_progress: Progress) -> None:
         raise AssertionError("trained again")
 
     again = train(new_mmseg(), 1e-3, replace(make_plan(epochs=1), progress=never), tmp_path / "run")
@@ -229,20 +235,20 @@ def test_a_finished_run_is_not_repeated(
 def test_the_best_epoch_is_kept_and_of_equal_ones_the_first(
     new_mmseg: Callable[[], TorchModel], make_plan: MakePlan, tmp_path: Path
 ) -> None:
-    marks = iter([0.4, 0.6, 0.6, 0.5])
+    marks = iter([0.3, 0.4, 0.6, 0.6, 0.5])  # of the start, then of each epoch
     after_epoch: list[str] = []
 
-    def measure(model: TorchModel) -> float:
+    def measure(model: TorchModel) -> DevScore:
         after_epoch.append(weights_of(model))
-        return next(marks)
+        return DevScore(next(marks))
 
     plan = replace(make_plan(epochs=4), measure=measure)
     result = train(new_mmseg(), 1e-3, plan, tmp_path / "run")
-    assert (result.best_epoch, result.best_miou) == (2, 0.6)
+    assert (result.best.epoch, result.best.dev, result.start) == (2, 0.6, DevScore(0.3))
     best = new_mmseg()
     load_best(best, result)
-    assert weights_of(best) == after_epoch[1]
-    assert len(set(after_epoch)) == 4
+    assert weights_of(best) == after_epoch[2]
+    assert len(set(after_epoch)) == 5
 
 
 def test_the_loss_falls_on_a_tiny_problem(
@@ -250,7 +256,7 @@ def test_the_loss_falls_on_a_tiny_problem(
 ) -> None:
     plan = replace(
         make_plan(count=2, epochs=10, horizontal_flip=False, freeze_batch_norm=False),
-        measure=lambda model: 0.0,
+        measure=lambda model: DevScore(0.0),
     )
     plan = replace(plan, replay=plan.failures)
     curve = train(new_model(), 1e-2, plan, tmp_path / "run").curve
@@ -286,9 +292,9 @@ def test_batch_statistics_are_learnt_only_from_large_batches(
 
 def test_void_pixels_have_no_part_in_the_loss(scenes: Path, hf_folder: Path, labels: LabelSet) -> None:
     model = model_of("hf", scenes, hf_folder, labels)
-    segmentor = HfSegmentor(model)  # type: ignore[arg-type]
+    segmentor = LogitsSegmentor(model, TrainingSettings(recipe="paper"))
     sample = samples_of(scenes / "s0", "masks", 1)
-    item = SampleDataset(sample, GRID, own_ids(model), build_transforms(model, TrainingSettings()))[0]
+    item = SampleDataset(sample, GRID, own_ids(model), build_transforms(model, TrainingSettings()))[Draw(0)]
     inputs = torch.randn(1, 3, 48, 64)
     truth = item["data_samples"].gt_sem_seg.data
     truth[:, 10:30] = VOID
@@ -315,10 +321,10 @@ def test_painting_over_void_changes_no_weight_of_an_mmseg_target(
         folder.mkdir()
         failures = []
         for sample in plan.failures:
-            mask = np.array(Image.open(sample.mask))
+            mask = np.array(Image.open(sample.truth.path))
             mask[50:120] = ignored
-            Image.fromarray(mask).save(folder / sample.mask.name)
-            failures.append(replace(sample, mask=folder / sample.mask.name))
+            Image.fromarray(mask).save(folder / sample.truth.path.name)
+            failures.append(replace(sample, truth=Truth(folder / sample.truth.path.name)))
         model = new_mmseg()
         train(model, 1e-3, replace(plan, failures=failures), folder / "run")
         trained.append(weights_of(model))
@@ -330,8 +336,8 @@ def test_the_chosen_rate_is_the_best_on_dev_and_is_told_beside_the_weights(finis
     curves = {run["learning_rate"]: run["curve"] for run in meta["runs"]}
     assert set(curves) == {1e-3, 3e-3}
     assert all(len(curve) == 2 for curve in curves.values())
-    best = max(miou for curve in curves.values() for _, _, miou in curve)
+    best = max(epoch["dev"] for curve in curves.values() for epoch in curve)
     assert meta["dev_miou"] == best
-    assert curves[meta["learning_rate"]][meta["epoch"] - 1][2] == best
+    assert curves[meta["learning_rate"]][meta["epoch"] - 1]["dev"] == best
     assert meta["started_from"] == "scenes@0"
     assert sorted(meta["failures"]) == sorted(f.image_id for f in finished.store.choices.failures(1))

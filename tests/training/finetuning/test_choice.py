@@ -1,0 +1,68 @@
+"""Which of several learning rates becomes the next version, on confusion matrices made by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mad_backend.settings import TrainingSettings
+from training.finetune import round_job
+from training.finetuning.choice import choose
+from training.finetuning.dev import DevScore
+from training.finetuning.job import Job
+from training.finetuning.plan import EpochRecord, RunResult
+from training.project import Project
+
+IMAGES, PIXELS = 40, 1000
+
+
+@pytest.fixture
+def job(finished: Project) -> Job:
+    settings = TrainingSettings.model_validate(
+        {"learning_rates": [3e-5, 1e-4, 3e-4], "distillation": {"free_rates": [3e-4]}}
+    )
+    made = round_job(finished, finished.store.rounds.get(2), "scenes@2")
+    return replace(made, settings=settings, counted=None)
+
+
+def run(folder: Path, rate: float, hits: float, spread: float = 0.0) -> RunResult:
+    """A run whose share of right pixels is about `hits`, by image more or less by up to `spread`."""
+    folder.mkdir()
+    rng = np.random.default_rng(int(rate * 1e6))
+    right = np.rint(PIXELS * np.clip(hits + rng.uniform(-spread, spread, IMAGES), 0, 1)).astype(np.int64)
+    matrices = np.zeros((IMAGES, 2, 3), np.int64)
+    for k in (0, 1):
+        matrices[:, k, k] = right
+        matrices[:, k, 1 - k] = PIXELS - right
+    total = matrices.sum(0)
+    miou = float(np.mean([total[k, k] / (2 * PIXELS * IMAGES - total[k, k]) for k in (0, 1)]))
+    DevScore(miou, None, matrices).write(folder)
+    best = EpochRecord(1, 0.1, miou, miou)
+    return RunResult(rate, best, (best,), folder)
+
+
+def test_a_gain_beyond_doubt_takes_the_larger_step_and_none_else(job: Job, tmp_path: Path) -> None:
+    small, free = run(tmp_path / "s", 3e-5, 0.70), run(tmp_path / "f", 3e-4, 0.75, spread=0.05)
+    assert choose(job, [small, free]) == free
+    doubtful = run(tmp_path / "d", 1e-4, 0.702, spread=0.2)
+    assert choose(job, [small, doubtful]) == small
+
+
+def test_a_step_with_a_teacher_goes_before_a_free_one_of_the_same_quality(job: Job, tmp_path: Path) -> None:
+    taught, free = run(tmp_path / "t", 1e-4, 0.75), run(tmp_path / "f", 3e-4, 0.75)
+    worse = run(tmp_path / "w", 3e-5, 0.60)
+    assert choose(job, [free, taught, worse]) == taught
+
+
+def test_the_paper_takes_the_best_and_of_equals_the_lower_rate(job: Job, tmp_path: Path) -> None:
+    paper = replace(job, settings=TrainingSettings.model_validate({"recipe": "paper"}))
+    small, doubtful = run(tmp_path / "s", 3e-5, 0.70), run(tmp_path / "d", 1e-4, 0.702)
+    equal = run(tmp_path / "e", 3e-4, 0.702)
+    assert choose(paper, [small, equal, doubtful]) == doubtful
+
+
+def test_a_rate_without_a_teacher_trains_without_one(job: Job) -> None:
+    assert job.settings.at(3e-5).distillation.pool > 0
+    assert job.settings.at(3e-4).distillation.pool == 0
+    assert job.settings.at(3e-4).distillation.labels == 1

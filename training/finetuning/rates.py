@@ -1,0 +1,53 @@
+"""Runs at several learning rates one after another, in this process and those that train together with it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from mad_backend.models.torch_model import TorchModel
+from training.finetuning.dev import DevScore
+from training.finetuning.job import Job
+from training.finetuning.plan import RunPlan
+from training.finetuning.progress import Progress
+from training.finetuning.ranks import rank
+from training.finetuning.run import train
+
+
+def run_folder(job: Job, learning_rate: float) -> Path:
+    """Where the run at this rate keeps everything."""
+    return job.folder / f"lr-{learning_rate:g}"
+
+
+def train_rates(
+    job: Job,
+    rates: Iterable[float],
+    progress: Callable[[Progress], None],
+    finished: Callable[[float], None] | None = None,
+    device: str | None = None,
+) -> None:
+    """Trains at each rate, on `device` in place of the target's own; `finished` is told of each that is over."""
+    if job.settings.threads:
+        # Sums over another number of threads round differently.
+        torch.set_num_threads(job.settings.threads)
+    measure = job.dev_set().score if rank() == 0 else _not_here
+    teachers = job.load_teachers(device)
+    for rate in rates:
+        plan = RunPlan(
+            job.failures,
+            job.replay,
+            job.grid,
+            job.settings.at(rate),
+            job.seed,
+            measure,
+            progress,
+            job.unlabelled,
+            teachers,
+        )
+        train(job.start(device), rate, plan, run_folder(job, rate))
+        if finished:
+            finished(rate)
+
+
+def _not_here(_model: TorchModel) -> DevScore:
+    raise AssertionError("the first of several processes measures")
