@@ -1,5 +1,6 @@
 """The dev set: labelled images that choose epoch, learning rate and interpolation, and are never learnt or reported."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from mad_backend.core.metrics import confusion_matrix, dataset_miou
 from mad_backend.core.records import Frame, PoolImage
 from mad_backend.models.base import SegmentationModel
 from mad_backend.pool.images import decode_frame
+from training.finetuning.files import write_bytes
 from training.finetuning.samples import Sample
 
 MATRICES = "dev.npz"
@@ -36,10 +38,9 @@ class DevScore:
     def write(self, folder: Path) -> None:
         """Keeps the matrices in `folder`, by which runs are compared."""
         if self.matrices is not None:
-            temporary = folder / f".{MATRICES}.tmp"
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, matrices=self.matrices)
-            temporary.replace(folder / MATRICES)
+            content = io.BytesIO()
+            np.savez_compressed(content, matrices=self.matrices)
+            write_bytes(folder / MATRICES, content.getvalue())
 
     @property
     def value(self) -> float:

@@ -29,8 +29,13 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON under a temporary name and renames; raises StoreError when there is no room."""
+    write_bytes(path, json.dumps(value, indent=2).encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes under a temporary name and renames; raises StoreError when there is no room."""
     with _replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2), encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def check_room(folder: Path, needed_bytes: int, what: str) -> None:

@@ -14,6 +14,7 @@ from mad_backend.models.registry import TRAINABLE, load_model
 from mad_backend.models.torch_model import TorchModel
 from mad_backend.settings import ModelSettings, TrainingSettings
 from training.finetuning.dev import DevSet
+from training.finetuning.files import write_bytes
 from training.finetuning.samples import Sample
 
 log = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ class Job:
         """Writes the job into its folder, whole or not at all; returns the file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "job.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(_JOB.dump_json(self, indent=1))
-        temporary.replace(path)
+        write_bytes(path, _JOB.dump_json(self, indent=1))
         return path
 
     @classmethod
