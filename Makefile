@@ -19,8 +19,9 @@ setup: $(READY) $(LABEL_STUDIO_READY) ## both virtual environments; does nothing
 demo: setup ## the whole loop on one machine: make demo [DATA=folder] [ARGS="..."]
 	@$(BIN)/mad demo $(if $(DATA),--data $(DATA)) $(ARGS)
 
+# Two processes: the tests that ask Label Studio are one half of the time, all others the other.
 test: setup ## all tests: make test [ARGS="tests/core -k tie"]
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -125,7 +125,7 @@ def ours(setup: Setup, turns: TurnsHook, given: argparse.Namespace, folder: Path
             "weight_decay": WEIGHT_DECAY,
             "freeze_batch_norm": False,
             "precision": given.precision,
-            "channels_last": given.channels_last,
+            "channels_last": given.channels_last or None,
         }
     )
     plan = RunPlan(

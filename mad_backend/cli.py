@@ -127,6 +127,10 @@ def print_status(rounds: list[Round]) -> None:
         note = found.error or found.outcome or found.note or _next(found)
         table.add_row(str(found.number), found.state, counts, escape(note))
     console.print(table)
+    latest = rounds[-1]
+    if latest.stop:
+        told = f"stop rule, when round {latest.number} ended: {latest.stop}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _next(found: Round) -> str:

@@ -1,15 +1,17 @@
 """From scores to M, and from M's ratings to T and S, each recorded for the round."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mad_backend.core import ratings as ratings_rules
 from mad_backend.core.labels import LabelSet
+from mad_backend.core.looks import Contents, Twin, find_twins, name_twins
 from mad_backend.core.records import Candidate
 from mad_backend.core.scores import PairScores
 from mad_backend.core.selection import Selection, Window, select
 from mad_backend.core.testset import draw_test_set, main_foreground, majority
+from mad_backend.errors import PoolError
 from mad_backend.pool.predictions import PredictionStore
 from mad_backend.pool.scores import ScoreStore
 from mad_backend.settings import RatingSettings, SelectionSettings, TestSetSettings
@@ -20,13 +22,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CutSummary:
-    """What the cut gave, for logs and reports."""
+    """What the cut gave, for logs and reports; `alike` are images of M kept out of S, since T has such an image."""
 
     failures: int
     test_set: int
     vetoed: int
     tied: int
     tied_in: int
+    alike: tuple[Twin, ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class StoredPair:
 
 
 def find_selection(
-    pairs: Mapping[str, StoredPair],
+    pairs: Mapping[str, Iterable[PairScores]],
     windows: Mapping[int, Window],
     settings: SelectionSettings,
     excluded: Collection[str],
@@ -57,13 +60,17 @@ def choose_selection(
     pairs: Mapping[str, StoredPair],
     windows: Mapping[int, Window],
     settings: SelectionSettings,
+    quarantined: Collection[str] = (),
 ) -> Selection:
-    """M of round `number`, recorded with its provenance. Images of any S or T and vetoed ones are left out."""
-    spent = store.choices.spent()
+    """M of round `number`, recorded with its provenance. Images of any S or T and vetoed ones are left out.
+
+    So are `quarantined` ones, which an earlier test set has by another name.
+    """
+    spent = store.choices.spent().union(quarantined)
     selection = find_selection(pairs, windows, settings, spent)
     store.choices.record_selection(number, selection.candidates)
     log.info(
-        "round %d: M has %d images from %d cells, %d of them short of %d; %d images were spent or vetoed",
+        "round %d: M has %d images from %d cells, %d of them short of %d; %d were spent, vetoed or in quarantine",
         number,
         len(selection.candidates),
         len(selection.cells),
@@ -94,19 +101,40 @@ def cut_round(
     main_class: Mapping[str, int],
     rating: RatingSettings,
     test_set: TestSetSettings,
+    contents: Contents,
+    refused: Sequence[Twin] = (),
 ) -> CutSummary:
     """T, then S, from M and its ratings, recorded once and for all (method.md sections 3 and 5).
 
-    T is drawn first, without looking at scores, and removed from S.
+    T is drawn first, without looking at scores, and removed from S with what looks like it by the `contents` of M.
+    Images `refused` for T, since a model has learnt them by another name, may go to S. Raises PoolError where no
+    other is left.
     """
     candidates = store.choices.selection(number)
     given = store.remote.ratings(number)
     vetoed = ratings_rules.vetoed_by(given)
+    size, barred = test_set.drawn, {twin.image_id for twin in refused}
     drawn = draw_test_set(
-        candidates, main_class, test_set.size, seed, vetoed, test_set.per_class or test_set.size
+        candidates, main_class, size, seed, vetoed, test_set.per_class or size, refused=barred
+    )
+    if barred and not drawn:
+        raise PoolError(
+            f"round {number}: T would be empty, since every image of M that was not vetoed was learnt before or looks "
+            f"like one that was: {name_twins(refused)}; where they are different ones, lower "
+            "test_set.near_duplicates, or enlarge the pool"
+        )
+    alike = find_twins(
+        contents.only({c.image_id for c in candidates}.difference(drawn)),
+        contents.only(drawn),
+        test_set.near_duplicates,
     )
     cut = ratings_rules.cut(
-        candidates, ratings_rules.opinions(given), main_class, rating.n4, drawn, rating.mos_ceiling
+        candidates,
+        ratings_rules.opinions(given),
+        main_class,
+        rating.n4,
+        {*drawn, *(twin.image_id for twin in alike)},
+        rating.mos_ceiling,
     )
     store.choices.record_cut(number, cut.failures, drawn, vetoed)
     log.info(
@@ -118,4 +146,4 @@ def cut_round(
         cut.tied,
         cut.tied_in,
     )
-    return CutSummary(len(cut.failures), len(drawn), len(vetoed), cut.tied, cut.tied_in)
+    return CutSummary(len(cut.failures), len(drawn), len(vetoed), cut.tied, cut.tied_in, tuple(alike))

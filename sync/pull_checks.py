@@ -129,6 +129,7 @@ class _CheckPuller:
             path=path,
             sha256=sha256,
             notes=(*reasons, *left.notes, *notes),
+            lead_time_s=answer.lead_time_s,
         )
 
     def _give_back(self, found: TaskAnswers, *, is_author_busy: bool) -> None:

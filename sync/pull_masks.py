@@ -131,6 +131,7 @@ class _MaskKeeper:
             notes=notes,
             annotator_id=annotation.user_id,
             drawn_at=annotation.updated_at,
+            lead_time_s=annotation.lead_time_s,
         )
         self.store.remote.record_mask(self.number, mask)
 

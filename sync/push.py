@@ -227,8 +227,8 @@ def _explained(client: LabelStudioClient, project_id: int, error: LabelStudioErr
     )
 
 
-def jpeg(rgb: RgbImage) -> bytes:
+def jpeg(rgb: RgbImage, quality: int = _JPEG_QUALITY) -> bytes:
     """Encoded from pixels, so that no EXIF entry turns it; colours at full resolution for crisp borders."""
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(rgb).save(file, format="JPEG", quality=quality, subsampling=0)
     return file.getvalue()

@@ -19,6 +19,11 @@ from sync.embedded import EmbeddedLabelStudio
 
 EXECUTABLE = Path(__file__).parents[1] / ".venv-label-studio" / "bin" / "label-studio"
 PASSWORD = "Rater-pass-1"
+# readline, which pytest imports, tells the processes it starts how wide no terminal is: tests choose for themselves.
+for size in ("COLUMNS", "LINES"):
+    os.environ.pop(size, None)
+
+IS_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 RATERS = ("ann@example.com", "bob@example.com", "cat@example.com", "dan@example.com")
 
 
@@ -100,12 +105,35 @@ class _Starting:
             self._running.set_exception(error)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what takes long to make (a server, models, a finished project) run in one process."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+
+
+def asks_the_server(item: pytest.Item) -> bool:
+    return "label_studio" in getattr(item, "fixturenames", ())
+
+
+def group_of(item: pytest.Item) -> str:
+    """What may run beside something else: everything that asks the server is one group, the rest goes by folders."""
+    if asks_the_server(item):
+        return "server"
+    parts = item.path.relative_to(Path(__file__).parent).parts
+    return parts[0] if len(parts) > 1 else "tests"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def label_studio_early(request: pytest.FixtureRequest) -> None:
     """Starts the server with the first test, if any test will want it, so that it is up when they do."""
-    if EXECUTABLE.exists() and any(
-        "label_studio" in getattr(item, "fixturenames", ()) for item in request.session.items
-    ):
+    if not IS_ONE_OF_SEVERAL and EXECUTABLE.exists() and any(map(asks_the_server, request.session.items)):
+        request.getfixturevalue("label_studio_starting")
+
+
+@pytest.fixture(autouse=True)
+def label_studio_early_here(request: pytest.FixtureRequest) -> None:
+    """The same in one of several processes, which does not know that it will get these tests until it has one."""
+    if IS_ONE_OF_SEVERAL and EXECUTABLE.exists() and asks_the_server(request.node):
         request.getfixturevalue("label_studio_starting")
 
 

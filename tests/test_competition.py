@@ -60,6 +60,13 @@ def test_images_of_an_earlier_s_or_t_and_vetoed_ones_are_left_out(store: Store, 
     assert [c.image_id for c in found.candidates] == ["pool/4"]
 
 
+def test_images_in_quarantine_are_left_out_of_m_though_nobody_chose_them_yet(
+    store: Store, pairs: Pairs
+) -> None:
+    found = choose_selection(store, 1, pairs, WINDOWS, SelectionSettings(n3=1), ["pool/7", "pool/6"])
+    assert [c.image_id for c in found.candidates] == ["pool/5"]
+
+
 def test_images_that_left_the_pool_are_left_out(pairs: Pairs) -> None:
     for pair in pairs.values():
         pair.scores.set_absent("f@0", pair.competitor, image_keys(IDS[:7]))

@@ -44,6 +44,15 @@ def test_a_minimal_file_has_the_papers_defaults(tmp_path: Path) -> None:
     assert settings.rating.raters == 3
 
 
+def test_a_test_set_that_grows_draws_as_many_images_as_it_may_come_to(tmp_path: Path) -> None:
+    growing = load_settings(written(tmp_path, MINIMAL + "test_set: {size: stable, largest: 50}\n")).test_set
+    assert (growing.size, growing.smallest, growing.step, growing.drawn) == ("stable", 20, 5, 50)
+    assert load_settings(written(tmp_path)).test_set.drawn == 30
+    wrong = refused(tmp_path, MINIMAL + "test_set: {size: stable, smallest: 40, largest: 30}\n")
+    assert "test_set.smallest 40 is more than largest 30" in wrong
+    assert "test_set.size" in refused(tmp_path, MINIMAL + "test_set: {size: steady}\n")
+
+
 def test_relative_paths_are_relative_to_the_file_and_absolute_ones_stay(tmp_path: Path) -> None:
     settings = load_settings(written(tmp_path))
     assert settings.workspace == tmp_path / "runs"

@@ -17,7 +17,12 @@ from mad_backend.core.rounds import RoundState
 from mad_backend.errors import MadError, SettingsError
 from sync.cli import app as sync_commands
 from sync.connection import connect
+from training.costs_cli import app as costs_commands
+from training.duel_cli import app as duel_commands
+from training.failures_cli import app as failures_commands
 from training.finetune_cli import app as finetune_commands
+from training.report_cli import app as report_commands
+from training.simulation_cli import app as simulation_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,7 +30,16 @@ app = typer.Typer(
     help="Finds the failures of a segmentation model, has people confirm and label them in Label Studio, and "
     "fine-tunes the model on them, round by round.",
 )
-for commands in (backend_commands, sync_commands, finetune_commands):
+for commands in (
+    backend_commands,
+    sync_commands,
+    finetune_commands,
+    costs_commands,
+    duel_commands,
+    failures_commands,
+    report_commands,
+    simulation_commands,
+):
     app.registered_commands.extend(commands.registered_commands)
 console = Console()
 
@@ -70,26 +84,6 @@ def demo(
 
     logging.getLogger().setLevel(logging.WARNING)  # its own lines tell what is going on
     Demo(workspace, data, label_studio, console, by_hand=by_hand).run(stay=not leave)
-
-
-@app.command(epilog="Example: mad experiment a --data ../shared/data --seeds 3")
-def experiment(
-    name: Annotated[
-        str, typer.Argument(help="a (VOC and COCO photos), b (VOC, a fresh target) or c (CamVid).")
-    ],
-    data: Annotated[Path, typer.Option(help="Folder with the experiment's data.")],
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 3,
-    workspace: Annotated[Path, typer.Option(help="Where results go; finished seeds are kept.")] = Path(
-        "runs"
-    ),
-    backbone: Annotated[
-        Path | None, typer.Option(help="b: ImageNet weights of EfficientNet-Lite0, a .pth.")
-    ] = None,
-) -> None:
-    """Rounds with oracle raters and annotators on labelled data, without a server; prints T(0) and T(1)."""
-    from training.experiment import run_experiment
-
-    run_experiment(name, data, seeds, workspace, console, backbone)
 
 
 @app.command(epilog="Example: mad scan --config mad.yaml")
@@ -151,10 +145,14 @@ def select(
 @app.command(epilog="Example: mad new-round --config mad.yaml")
 def new_round(config: Config = DEFAULT_CONFIG) -> None:
     """Checks everything, then starts the next round; `mad schedule` drives it."""
+    from training.costs import stop_line
     from training.project import Project
     from training.start import start_round
 
     project = Project.open(config)
+    if reasons := stop_line(project):
+        told = f"the stop rule speaks against another round: {reasons}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     with console.status("checking images, models and Label Studio"):
         started = start_round(project, connect(project.settings))
     console.print(f"round {started.number} started; `mad schedule` drives it, `mad status` shows it")
@@ -182,20 +180,6 @@ def schedule(config: Config = DEFAULT_CONFIG) -> None:
 
     project = Project.open(config)
     run_scheduler(project, connect(project.settings))
-
-
-@app.command(epilog="Example: mad report --config mad.yaml")
-def report(config: Config = DEFAULT_CONFIG) -> None:
-    """Table 1: every model on T(0) and on every T so far, with paired differences, and what the gate decided last."""
-    from training.project import Project
-    from training.report import build_report, change_lines, decision_lines, missing_line, table_1
-
-    project = Project.open(config)
-    found = build_report(project)
-    console.print(table_1(project, found))
-    for line in (*change_lines(found), missing_line(found), *decision_lines(project)):
-        if line:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(hidden=True)

@@ -22,10 +22,11 @@ from mad_backend.settings import Secrets
 from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
 from sync.ml_backends import credentials, ensure_backend, served_at
+from training.oracles import SimulatedCrowd
 from training.processes import last_line, start_mad, stop
 from training.project import Project
-from training.report import build_report, change_lines, table_1
-from training.simulate import SimulatedCrowd
+from training.report import build_report
+from training.report_text import change_lines, table_1
 from training.start import start_round
 from training.steps import load_item
 from training.templates import write_settings
@@ -251,7 +252,7 @@ class Demo:
         console = self._console
         report = build_report(project)
         console.print()
-        console.print(table_1(project, report))
+        console.print(table_1(report))
         for line in change_lines(report):
             console.print(line)
         found = project.store.rounds.get(number)

@@ -15,7 +15,7 @@ from mad_backend.pool.sources import LabelledImage
 from mad_backend.pool.truths import Truth
 from mad_backend.settings import ModelSettings, TrainingSettings
 from mad_backend.targets import target_settings
-from training.finetuning.job import Job
+from training.finetuning.job import ANSWERS, Job
 from training.finetuning.progress import Report
 from training.finetuning.record import read_meta
 from training.finetuning.samples import Sample
@@ -94,6 +94,7 @@ def make_job(
         seed=seed,
         folder=folder,
         teachers=teacher_settings(project),
+        answers=(project.settings.cache or project.settings.workspace) / ANSWERS,
     )
 
 
@@ -133,8 +134,8 @@ def split_failures(failures: Sequence[Sample], share: float, seed: int) -> tuple
 
 
 def unlabelled_images(project: Project, number: int) -> list[PoolImage]:
-    """The pool's readable images that are in no test set, by image id."""
-    tested: set[str] = set()
+    """The pool's readable images that are in no test set and no duel, by image id."""
+    tested = project.store.duels.images()
     for earlier in range(1, number + 1):
         tested.update(project.store.choices.test_set(earlier))
     unreadable = project.store.choices.unreadable()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mad_backend.core.looks import find_twins, name_twins
 from mad_backend.core.metrics import dataset_miou
 from mad_backend.core.records import ModelVersion
-from mad_backend.core.statistics import Estimate, bootstrap_difference
+from mad_backend.core.statistics import Estimate, estimate_difference
 from mad_backend.errors import CorruptFileError, SettingsError, TrainingError
 from mad_backend.models.registry import load_model
 from mad_backend.settings import TrainingSettings
@@ -18,13 +19,19 @@ from mad_backend.settings_file import load_label_set, load_settings
 from mad_backend.store.store import Store
 from training.finetune import labelled_samples, make_job, unlabelled_images
 from training.finetuning.dev import confusion_matrices
-from training.finetuning.digests import FileDigests
 from training.finetuning.job import Job
 from training.finetuning.progress import Report
 from training.finetuning.record import read_meta
 from training.finetuning.samples import Sample
 from training.finetuning.version import make_version
 from training.labelled_folder import check_maps, drawn_maps, images_in, matched
+from training.leaks import (
+    check_benchmark,
+    file_contents,
+    images_to_leave_out,
+    images_under_test,
+    read_contents,
+)
 from training.project import Project
 
 log = logging.getLogger(__name__)
@@ -86,7 +93,12 @@ def prepare(project: Project, masks: Path, images: Path | None, target: str | No
     settings, masks = project.settings.training, masks.absolute()
     started_from = _version(project, target)
     samples = folder_samples(project, masks, images and images.absolute())
-    refuse_leaks(project, samples)
+    latest = project.store.rounds.latest()
+    number = latest.number if latest else 0
+    samples = without_leaks(project, number, samples)
+    pool = unlabelled_images(project, number) if _wants_pool(project) else []
+    check_benchmark(project)
+    left_out = images_to_leave_out(project, number, [*(item.image for item in project.s0), *pool])
     if not project.t0_report:
         raise TrainingError("T(0) has one image; two are needed, one to choose by and one to report")
     version = f"{started_from.version}+{re.sub('[^A-Za-z0-9_.-]+', '-', masks.name)}"
@@ -95,8 +107,8 @@ def prepare(project: Project, masks: Path, images: Path | None, target: str | No
         version,
         started_from,
         samples,
-        labelled_samples(project, project.s0),
-        _unlabelled(project),
+        labelled_samples(project, [item for item in project.s0 if item.image.image_id not in left_out]),
+        tuple(project.local_file(image) for image in pool if image.image_id not in left_out),
         _without_pool(settings) if not project.settings.pool else settings,
         project.settings.seed,
         project.settings.workspace / "training" / version,
@@ -120,27 +132,29 @@ def folder_samples(project: Project, masks: Path, images: Path | None) -> list[S
     return samples
 
 
-def refuse_leaks(project: Project, samples: Sequence[Sample]) -> None:
-    """Raises TrainingError where an image of S is one of a test set, by its id or by its content."""
-    tested = {item.image.image_id: project.local_file(item.image) for item in project.t0}
-    drawn = {i for r in project.store.rounds.all() for i in project.store.choices.test_set(r.number)}
-    if drawn and project.settings.pool:
-        tested |= {i: project.local_file(project.pool[i]) for i in drawn & project.pool.keys()}
-    digests = FileDigests(project.settings.workspace / "training" / "digests.json").of_files(
-        [*(s.image for s in samples), *tested.values()]
-    )
-    by_content = {digests[path]: image_id for image_id, path in tested.items()}
-    leaked = {
-        s.image_id: s.image_id if s.image_id in tested else by_content[digests[s.image]]
-        for s in samples
-        if s.image_id in tested or digests[s.image] in by_content
-    }
-    if leaked:
-        image_id, twin = min(leaked.items())
+def without_leaks(project: Project, number: int, samples: Sequence[Sample]) -> list[Sample]:
+    """S without images that look like one of T(0) or T(1..number), each logged.
+
+    Raises TrainingError where one is of a test set, by its id or by its content, or where none is left.
+    """
+    tested = read_contents(project, images_under_test(project, number))
+    drawn = file_contents({s.image_id: s.image for s in samples}, project.grid)
+    twins = find_twins(drawn, tested, project.settings.test_set.near_duplicates)
+    same = [twin for twin in twins if twin.bits is None]
+    if same:
         raise TrainingError(
-            f"{len(leaked)} images of S are test images, which are never learnt, e.g. {image_id} is {twin} of "
-            f"T(0) or of a round's T; take their label maps out of the folder"
+            f"{len(same)} images of S are test images, which are never learnt, e.g. {same[0].image_id} is {same[0].of} "
+            "of T(0) or of a round's T; take their label maps out of the folder"
         )
+    left_out = {twin.image_id for twin in twins}
+    if left_out:
+        log.warning("left out of training, since a test set has them: %s", name_twins(twins))
+    if len(left_out) == len(samples):
+        raise TrainingError(
+            "every image of S looks like a test image; where they are different ones, lower "
+            "test_set.near_duplicates"
+        )
+    return [sample for sample in samples if sample.image_id not in left_out]
 
 
 def finetune_by_hand(project: Project, job: Job, out: Path | None, report: Report) -> FirstTry:
@@ -177,7 +191,7 @@ def _compare(job: Job, path: Path, samples: Sequence[Sample]) -> Comparison:
         len(samples),
         dataset_miou(before, job.counted),
         dataset_miou(after, job.counted),
-        bootstrap_difference(after, before, seed=0, classes=job.counted),
+        estimate_difference(after, before, job.counted),
     )
 
 
@@ -189,12 +203,8 @@ def _version(project: Project, name: str | None) -> ModelVersion:
     return project.current_target() if name is None else project.store.versions.get(name)
 
 
-def _unlabelled(project: Project) -> tuple[Path, ...]:
-    if not (project.settings.pool and project.settings.training.distillation.pool):
-        return ()
-    latest = project.store.rounds.latest()
-    images = unlabelled_images(project, latest.number if latest else 0)
-    return tuple(project.local_file(image) for image in images)
+def _wants_pool(project: Project) -> bool:
+    return bool(project.settings.pool and project.settings.training.distillation.pool)
 
 
 def _without_pool(settings: TrainingSettings) -> TrainingSettings:

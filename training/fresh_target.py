@@ -33,7 +33,7 @@ DECODER = TrainingSettings(
     batch_size=6,
     freeze_batch_norm=True,
     scale=(0.6, 1.5),
-    crop=321,
+    crop=320,
     photometric=True,
     loss_stride=4,
 )
@@ -55,14 +55,14 @@ def ensure_fresh_target(project: Project, backbone: Path, console: Console) -> N
 def ensure_fresh_rivals(project: Project, backbone: Path, console: Console) -> None:
     """Experiment B's target and its rival: the same ImageNet backbone under two decoders, with two seeds."""
     models = project.settings.models
-    for seed, (settings, architecture) in enumerate(
-        [(models.target, "FPN"), *((rival, "Unet") for rival in models.competing.values())]
+    for seed, (settings, decoder) in enumerate(
+        [(models.target, "added"), *((rival, "joined") for rival in models.competing.values())]
     ):
         _ensure(
             project,
             settings,
-            lambda start, architecture=architecture, seed=seed: new_decoder(  # type: ignore[misc]
-                architecture, backbone, start, len(project.labels), seed
+            lambda start, decoder=decoder, seed=seed: new_decoder(  # type: ignore[misc]
+                decoder, backbone, start, len(project.labels), seed
             ),
             DECODER,
             console,

@@ -12,6 +12,7 @@ from mad_backend.core.rounds import Round
 from mad_backend.errors import PoolError, StoreError
 from mad_backend.models.base import SegmentationModel
 from mad_backend.models.registry import load_model, stored_key
+from mad_backend.pool.features import FeatureStore
 from mad_backend.pool.files import shown
 from mad_backend.pool.ledger import Ledger
 from mad_backend.pool.predictions import PredictionStore
@@ -51,6 +52,10 @@ class Project:
     @property
     def scores(self) -> ScoreStore:
         return ScoreStore((self.settings.cache or self.settings.workspace) / "scores")
+
+    @property
+    def features(self) -> FeatureStore:
+        return FeatureStore((self.settings.cache or self.settings.workspace) / "features")
 
     def open_ledger(self) -> Ledger:
         """What is known of the content of every image that was read."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mad_backend.core.labels import LabelSet
 from mad_backend.core.metrics import dataset_miou, iou_per_class
-from mad_backend.core.statistics import Estimate, bootstrap_difference, images_needed
+from mad_backend.core.statistics import Estimate, estimate_difference, images_needed
 from mad_backend.settings import PromotionSettings
 from training.failure_suite import SuiteImage
 
@@ -164,10 +164,9 @@ def _compared(
         return Comparison(name, 0, math.nan, math.nan, nothing, ())
     before = np.concatenate([s.before for s in measured])
     after = np.concatenate([s.after for s in measured])
-    difference = bootstrap_difference(
+    difference = estimate_difference(
         after,
         before,
-        seed=0,
         classes=counted,
         strata=_strata([len(s.before) for s in measured]),
         confidence=settings.confidence,

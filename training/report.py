@@ -1,197 +1,135 @@
-"""Table 1 of the paper, for the rounds there are (Sec. 4.2), and what the gate decided."""
+"""What Table 1 of the paper is made from, for the rounds there are (Sec. 4.2; method.md section 7)."""
 
-import json
-import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from rich.table import Table
+import numpy as np
+from numpy.typing import NDArray
 
-from mad_backend.core.metrics import image_miou
-from mad_backend.core.statistics import bootstrap_difference, bootstrap_miou
+from mad_backend.core.metrics import dataset_miou
+from mad_backend.core.statistics import Estimate, Figures, estimate_all, estimate_difference
 from training.evaluate import competing_models, current_matrices, image_sets, target_versions
 from training.project import Project
-from training.promotion import Decision
+
+Matrices: TypeAlias = Mapping[tuple[str, str], NDArray[np.int64]]
+"""(model, image set) -> (n, C, C + 1), as `current_matrices` gives them."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one image set: dataset mIoU with its bootstrap 95 % interval, and the mean image mIoU."""
+    """One model on one image set, with 95 % intervals; `is_target`: a version of the target, no competing model."""
 
     model: str
     image_set: str
-    images: int
-    miou: float
-    low: float
-    high: float
-    image_miou: float
+    is_target: bool
+    figures: Figures
 
 
 @dataclass(frozen=True)
-class Change:
-    """A version less the one it started from, on one image set, paired by image, with its bootstrap 95 % interval."""
+class Difference:
+    """Dataset mIoU of `model` less that of `other` on one image set, paired by image, with its 95 % interval."""
 
-    before: str
-    after: str
+    model: str
+    other: str
     image_set: str
-    difference: float
-    low: float
-    high: float
+    estimate: Estimate
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything Table 1 is made from; `missing` are models and sets of which there is no measurement of today's."""
+    """Everything Table 1 is made from: cells by set, competing models first, and then f(0), f(1), ...
 
+    `classes` are all class names by id, `counted` those that mIoU is over, empty for all that are present. `changes`:
+    every version less the one it started from. `leads`: every version less the competing model that is best on that
+    set by dataset mIoU; as the best is picked on the same images, a lead is rather told too small than too large.
+    `missing` are models and sets of which there is no measurement of today's.
+    """
+
+    classes: tuple[str, ...]
+    counted: tuple[str, ...]
     cells: tuple[Cell, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[Difference, ...]
+    leads: tuple[Difference, ...]
     missing: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> list[str]:
+        """Every measured model once, in the order of the rows of Table 1."""
+        competing = dict.fromkeys(c.model for c in self.cells if not c.is_target)
+        return [*competing, *dict.fromkeys(c.model for c in self.cells if c.is_target)]
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Image set -> number of its images, in the order of the columns of Table 1."""
+        return {cell.image_set: cell.figures.images for cell in self.cells}
+
+    def cell(self, model: str, image_set: str) -> Cell | None:
+        """None where the model was not measured on the set as it is now."""
+        return next((c for c in self.cells if (c.model, c.image_set) == (model, image_set)), None)
 
     def miou(self, model: str) -> dict[str, float]:
         """Dataset mIoU of one model by image set."""
-        return {cell.image_set: cell.miou for cell in self.cells if cell.model == model}
+        return {c.image_set: c.figures.dataset_miou.value for c in self.cells if c.model == model}
 
 
 def build_report(project: Project) -> Report:
-    """From the confusion matrices on disk that are of models, images and label maps as they are now.
-
-    Seeds of the bootstrap are fixed, so equal data give equal text.
-    """
+    """From the confusion matrices on disk that are of models, images and label maps as they are now."""
     latest = project.store.rounds.latest()
     sets = image_sets(project, latest.number if latest else 0)
-    models = [*competing_models(project), *target_versions(project)]
-    matrices = current_matrices(project, models, sets)
+    competing, versions = competing_models(project), target_versions(project)
+    matrices = current_matrices(project, [*competing, *versions], sets)
     counted = project.counted_classes
-    cells = []
-    for image_set in sets:
-        for model in models:
-            found = matrices.get((model.name, image_set.name))
-            if found is None:
-                continue
-            interval = bootstrap_miou(found, seed=0, classes=counted)
-            figures = (interval.value, interval.low, interval.high, image_miou(found, counted))
-            cells.append(Cell(model.name, image_set.name, len(found), *figures))
-    changes = []
-    for before, after in _steps(project):
-        for name in (s.name for s in sets):
-            if (before, name) in matrices and (after, name) in matrices:
-                pair = matrices[after, name], matrices[before, name]
-                paired = bootstrap_difference(*pair, seed=0, classes=counted)
-                changes.append(Change(before, after, name, paired.value, paired.low, paired.high))
-    missing = [f"{m.name} on {s.name}" for s in sets for m in models if (m.name, s.name) not in matrices]
-    return Report(tuple(cells), tuple(changes), tuple(missing))
-
-
-def table_1(project: Project, report: Report) -> Table:
-    """Models down, image sets across, competing models first and then f(0), f(1), ..., as in the paper."""
-    versions = [v.version for v in project.store.versions.all()]
-    names = [*sorted(project.settings.models.competing), *versions]
-    sets = list(dict.fromkeys(cell.image_set for cell in report.cells))
-    over = (
-        f" over {len(counted)} of {len(project.labels)} classes"
-        if (counted := project.counted_classes)
-        else ""
+    rivals, names = [m.name for m in competing], [s.name for s in sets]
+    places = [(model.name, name) for name in names for model in [*competing, *versions]]
+    return Report(
+        project.labels.names,
+        tuple(project.labels.names[k] for k in counted or ()),
+        tuple(
+            Cell(model, name, model not in rivals, estimate_all(matrices[model, name], classes=counted))
+            for model, name in places
+            if (model, name) in matrices
+        ),
+        tuple(_differences(matrices, _changes(project, names), counted)),
+        tuple(
+            _differences(
+                matrices, _leads(matrices, [v.name for v in versions], rivals, names, counted), counted
+            )
+        ),
+        tuple(f"{model} on {name}" for model, name in places if (model, name) not in matrices),
     )
-    title = f"Table 1: dataset mIoU{over} [95 % interval], mean image mIoU"
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    by_place = {(cell.model, cell.image_set): cell for cell in report.cells}
-    for name in sets:
-        count = next(cell.images for cell in report.cells if cell.image_set == name)
-        table.add_column(f"{name}, {count} images", justify="right")
-    for name in names:
-        label = f"target {name}" if name in versions else name
-        table.add_row(label, *[_text(by_place.get((name, image_set))) for image_set in sets])
-    return table
 
 
-def change_lines(report: Report) -> list[str]:
-    """One line per paired difference, in points of mIoU."""
-    return [
-        f"{c.after} - {c.before} on {c.image_set}: {100 * c.difference:+.2f} points "
-        f"[{100 * c.low:+.2f}, {100 * c.high:+.2f}]"
-        for c in report.changes
-    ]
+def _differences(
+    matrices: Matrices, pairs: Iterable[tuple[str, str, str]], counted: Sequence[int] | None
+) -> Iterator[Difference]:
+    """Of (model, other, image set), as far as both are measured."""
+    for model, other, name in pairs:
+        if (model, name) in matrices and (other, name) in matrices:
+            pair = matrices[model, name], matrices[other, name]
+            yield Difference(model, other, name, estimate_difference(*pair, classes=counted))
 
 
-def missing_line(report: Report) -> str | None:
-    """What Table 1 leaves out because models, images or label maps changed since, or were never measured."""
-    if not report.missing:
-        return None
-    return f"not measured as it is now, until a round evaluates again: {', '.join(report.missing)}"
-
-
-def write_report(project: Project, report: Report) -> Path:
-    """Writes the report as JSON into the workspace and returns its place."""
-    return _write(project, "table-1", asdict(report))
-
-
-def write_decision(project: Project, number: int, decision: Decision) -> Path:
-    """Writes the gate's decision of a round with all its figures as JSON into the workspace and returns its place.
-
-    Images of the failure suite come with where they lie.
-    """
-    figures = {"round": number, "promote": decision.promote, "reason": decision.reason, **asdict(decision)}
-    figures["settings"] = project.settings.promotion.model_dump(mode="json")
-    for image in figures["suite"]:
-        image["path"] = project.pool[image["image_id"]].path
-    return _write(project, f"round-{number:03d}", figures)
-
-
-def decision_lines(project: Project) -> list[str]:
-    """What the gate decided last, and every image that would have broken again, with where it lies."""
-    for found in reversed(project.store.rounds.all()):
-        if found.outcome:
-            path = _path(project, f"round-{found.number:03d}")
-            lines = [
-                f"round {found.number}, {line}" if not n else f"  {line}"
-                for n, line in enumerate(found.outcome.splitlines())
-            ]
-            suite = json.loads(path.read_text(encoding="utf-8"))["suite"] if path.exists() else []
-            return lines + [
-                f"  broke again: {i['image_id']} of {i['image_set']}, {_two(i['failed'])} when found, "
-                f"{_two(i['level'])} by {i['fixed_by']}, {_two(i['now'])} now: {i['path']}"
-                for i in suite
-                if i["is_broken"]
-            ]
-    return []
-
-
-def _two(miou: float | None) -> str:
-    return "-" if miou is None else f"{miou:.2f}"
-
-
-def _steps(project: Project) -> list[tuple[str, str]]:
-    """Each version that was trained, after the one it started from."""
+def _changes(project: Project, sets: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Each version that was trained, and the one it started from, on every set."""
     targets = {f.number: f.target for f in project.store.rounds.all()}
-    versions = project.store.versions.all()
-    return [(before, v.version) for v in versions if (before := targets.get(v.round_number)) is not None]
+    for version in project.store.versions.all():
+        before = targets.get(version.round_number)
+        if before is not None:
+            yield from ((version.version, before, name) for name in sets)
 
 
-def _path(project: Project, name: str) -> Path:
-    return project.settings.workspace / "reports" / f"{name}.json"
-
-
-def _write(project: Project, name: str, figures: dict[str, Any]) -> Path:
-    path = _path(project, name)
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(_plain(figures), indent=2, allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what has no value is null."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _text(cell: Cell | None) -> str:
-    if cell is None:
-        return "-"
-    return f"{cell.miou:.4f} [{cell.low:.3f}, {cell.high:.3f}], {cell.image_miou:.3f}"
+def _leads(
+    matrices: Matrices,
+    versions: Sequence[str],
+    rivals: Sequence[str],
+    sets: Sequence[str],
+    counted: Sequence[int] | None,
+) -> Iterator[tuple[str, str, str]]:
+    """Each version and the competing model with the largest dataset mIoU, on every set; of equals the first by name."""
+    for name in sets:
+        mious = {r: dataset_miou(matrices[r, name], counted) for r in rivals if (r, name) in matrices}
+        measured = {rival: miou for rival, miou in mious.items() if not np.isnan(miou)}
+        if measured:
+            best = max(measured, key=measured.__getitem__)
+            yield from ((version, best, name) for version in versions)

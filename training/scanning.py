@@ -1,6 +1,6 @@
 """The scan of a project's pool, for a round and by hand: `mad scan`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from mad_backend.core.records import ModelVersion
 from mad_backend.engines.base import ModelRecipe
 from mad_backend.engines.factory import open_engine
+from mad_backend.models.registry import stored_key
 from mad_backend.scan import ScanReport, ScanStatus, ScanStores, scan
 from mad_backend.targets import target_settings
 from training.display import Display
@@ -31,23 +32,38 @@ def scan_pool(
     Loads no model when nothing is missing. Raises PoolError, ModelError, MissingRuntimeError, ScanError or StoreError.
     """
     settings = project.settings
-    recipes = [
+    competing = [
         ModelRecipe(name, model, project.labels, project.grid)
         for name, model in sorted(settings.models.competing.items())
     ]
-    recipes.append(
-        ModelRecipe(target.version, target_settings(target, settings), project.labels, project.grid)
-    )
+    own = ModelRecipe(target.version, target_settings(target, settings), project.labels, project.grid)
+    return scan_with(project, own, competing, progress)
+
+
+def scan_with(
+    project: Project,
+    target: ModelRecipe,
+    competing: Sequence[ModelRecipe],
+    progress: Callable[[ScanStatus], None] = lambda _status: None,
+) -> ScanReport:
+    """As `scan_pool`, of a target and competing models that need not be those of the settings."""
+    settings, recipes = project.settings, [*competing, target]
+    stored = [StoredModel(r.name, recipe_key(r)) for r in recipes]
     return scan(
         project.reader.with_etags(list(project.pool.values())),
-        StoredModel(target.version, project.target_key(target)),
-        [StoredModel(name, key) for name, key in project.competitor_keys().items()],
+        stored[-1],
+        stored[:-1],
         ScanStores(project.predictions, project.scores, project.open_ledger()),
         lambda: open_engine(settings.scan, recipes, project.reader.read),
         len(project.labels),
         settings.scan.chunk,
         progress,
     )
+
+
+def recipe_key(recipe: ModelRecipe) -> str:
+    """The key of a model's stored label maps, without loading it."""
+    return stored_key(recipe.name, recipe.settings, recipe.labels, recipe.grid)
 
 
 def describe(status: ScanStatus) -> str:

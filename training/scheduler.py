@@ -10,6 +10,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from mad_backend.errors import MadError, SettingsError
 from sync.client import LabelStudioClient
+from training.costs import stop_line
 from training.people import LabelStudioPeople
 from training.project import Project
 from training.rounds import RoundRunner
@@ -78,8 +79,12 @@ class Ticker:
 
 
 def new_round(project: Project, client: LabelStudioClient) -> None:
-    """Starts a round if none is under way; says why not otherwise."""
+    """Starts a round if none is under way and the stop rule is content; says why not otherwise."""
     try:
+        reasons = stop_line(project)
+        if reasons:
+            log.warning("no new round by itself: %s; `mad new-round` starts one all the same", reasons)
+            return
         start_round(project, client)
     except MadError as error:
         log.warning("no new round: %s", error)

@@ -10,6 +10,7 @@ from mad_backend.competition import StoredPair, find_selection
 from mad_backend.core.records import ModelVersion
 from mad_backend.core.selection import Selection, Window, area_windows
 from mad_backend.errors import MadError
+from training.leaks import quarantined
 from training.project import Project
 
 
@@ -29,9 +30,10 @@ def stored_pairs(project: Project, target: ModelVersion) -> dict[str, StoredPair
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many images may not be chosen, and why: of an earlier S or T, vetoed, no longer in the pool."""
+    """How many images may not be chosen: of an earlier S or T, like a test image, vetoed, no longer in the pool."""
 
     spent: int
+    quarantined: int
     vetoed: int
     absent: int
 
@@ -58,14 +60,15 @@ def preview_selection(project: Project, target: ModelVersion) -> Preview:
             f"nothing of the pool has been scanned with {target.version} yet; run `mad scan` first"
         )
     spent, vetoed = project.store.choices.spent(), project.store.choices.vetoed()
+    alike = {twin.image_id for twin in quarantined(project, project.store.rounds.next_number())} - spent
     absent = np.concatenate([pair.scores.absent(pair.target, pair.competitor) for pair in pairs.values()])
     windows = selection_windows(project)
     return Preview(
         target.version,
-        find_selection(pairs, windows, project.settings.selection, spent),
+        find_selection(pairs, windows, project.settings.selection, spent | alike),
         windows,
         {class_id: project.labels.names[class_id] for class_id in windows},
-        LeftOut(len(spent - vetoed), len(vetoed), len(np.unique(absent))),
+        LeftOut(len(spent - vetoed), len(alike), len(vetoed), len(np.unique(absent))),
     )
 
 

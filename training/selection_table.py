@@ -57,6 +57,7 @@ def summary_lines(preview: Preview) -> Iterator[str]:
     yield (
         f"left out: {left_out.spent} images of earlier S and T, {left_out.vetoed} vetoed, "
         f"{left_out.absent} no longer in the pool"
+        + (f", {left_out.quarantined} like a test image" if left_out.quarantined else "")
     )
     for competitor, images in selection.images.items():
         if not images:

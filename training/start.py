@@ -8,6 +8,7 @@ from mad_backend.errors import MadError, ModelError, SettingsError, StoreError
 from mad_backend.models.registry import TRAINABLE, is_trainable, load_model
 from sync.client import LabelStudioClient
 from sync.pool import refresh_mirrors
+from training.leaks import check_benchmark
 from training.project import Project
 
 log = logging.getLogger(__name__)
@@ -38,13 +39,14 @@ def start_round(project: Project, client: LabelStudioClient | None) -> Round:
 
 
 def check_project(project: Project, client: LabelStudioClient | None) -> None:
-    """Raises PoolError, ModelError, MissingRuntimeError, SettingsError or LabelStudioError."""
+    """Raises PoolError, ImageError, ModelError, MissingRuntimeError, SettingsError or LabelStudioError."""
     if client is not None:
         refresh_mirrors(project.settings, client)
     project.forget_images()
     project.check_images()
     if len(project.s0) == 0:
         raise MadError("S(0) is empty; name the original training images under s0")
+    check_benchmark(project)
     for name in (*project.settings.selection.windows, *project.settings.evaluation.classes):
         project.labels.id_of(name)
     kind = project.settings.models.target.kind

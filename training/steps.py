@@ -14,11 +14,16 @@ from mad_backend.errors import MadError, PoolError
 from mad_backend.pool.predictions import PredictionPack
 from sync.pull import PullProgress
 from sync.push import PushItem
+from training.costs import stop_line
+from training.decisions import decision_lines, write_decision
 from training.evaluate import competing_models, evaluate_all, failure_sets, image_sets, target_versions
 from training.gate import judge
+from training.growing import images_with_people, waves
+from training.leaks import known_contents, quarantined, refused_for_test, write_leaks
 from training.people import People
 from training.project import Project
-from training.report import build_report, write_decision, write_report
+from training.report import build_report
+from training.report_files import write_report
 from training.scanning import describe, scan_pool
 from training.selecting import selection_windows, stored_pairs
 from training.starting import prepare_starts
@@ -68,7 +73,16 @@ def select(context: Context, found: Round) -> bool:
             name = project.labels.names[class_id]
             log.warning("class %s is in %d training images only; its window is widened", name, window.images)
     pairs = stored_pairs(project, project.target_of(found))
-    selection = choose_selection(project.store, found.number, pairs, windows, project.settings.selection)
+    twins = quarantined(project, found.number)
+    write_leaks(project, found.number, "M", twins)
+    selection = choose_selection(
+        project.store,
+        found.number,
+        pairs,
+        windows,
+        project.settings.selection,
+        {twin.image_id for twin in twins},
+    )
     if not selection.candidates:
         raise PoolError(
             "M is empty: no image of the pool holds a class within its area window; enlarge the pool"
@@ -88,21 +102,35 @@ def rate(context: Context, found: Round) -> bool:
         return False
     keys = [project.target_key(project.target_of(found)), *project.competitor_keys().values()]
     main = main_classes(candidates, keys, project.predictions, project.labels)
-    cut_round(
-        project.store, found.number, found.seed, main, project.settings.rating, project.settings.test_set
+    contents = known_contents(project, [c.image_id for c in candidates])
+    refused = refused_for_test(project, found.number, contents)
+    write_leaks(project, found.number, "T", refused)
+    summary = cut_round(
+        project.store,
+        found.number,
+        found.seed,
+        main,
+        project.settings.rating,
+        project.settings.test_set,
+        contents,
+        refused,
     )
+    write_leaks(project, found.number, "S", summary.alike)
     return True
 
 
 def label(context: Context, found: Round) -> bool:
-    """Sends S and T, fetches their label maps."""
+    """Sends S and T, fetches their label maps; a T that grows is sent in waves, until the ranking is stable on it."""
     project = context.project
     version = project.target_of(found).version
-    with _items(project, found, _images_to_label(project, found)) as items:
-        progress = context.crowd.label(found.number, items, version, context.report)
-    note = "waits for label maps" + _by_person(progress.by_person) + _first_problem(progress)
-    project.store.rounds.report(found.number, note, progress.done, progress.total)
-    return progress.done >= progress.total
+    for wave in waves(project, found.number):
+        with _items(project, found, wave) as items:
+            progress = context.crowd.label(found.number, items, version, context.report)
+        note = "waits for label maps" + _by_person(progress.by_person) + _first_problem(progress)
+        project.store.rounds.report(found.number, note, progress.done, progress.total)
+        if progress.done < progress.total:
+            return False
+    return True
 
 
 def check(context: Context, found: Round) -> bool:
@@ -110,8 +138,7 @@ def check(context: Context, found: Round) -> bool:
     project = context.project
     if not project.settings.check.enabled:
         return True
-    images = _images_to_label(project, found)
-    with _items(project, found, images) as items:
+    with _items(project, found, images_with_people(project, found.number)) as items:
         progress = context.crowd.check(found.number, items, context.report)
     note = "waits for checks" + _by_person(progress.by_person)
     if progress.rejected:
@@ -145,17 +172,22 @@ def evaluate(context: Context, found: Round) -> bool:
 
 
 def promote(context: Context, found: Round) -> bool:
-    """The report, and the gate's decision."""
+    """The report, the gate's decision, and whether the stop rule lets another round follow."""
     project = context.project
     # Label maps may have been corrected since; where none was, there is nothing to do.
     evaluate(context, found)
     decision = judge(project, found)
-    write_report(project, build_report(project))
     write_decision(project, found.number, decision)
+    measured = build_report(project)
+    stop = stop_line(project, measured)
+    told = decision_lines(project, found.number, decision.reason, stop)
+    write_report(project, measured, told)
     if decision.promote:
         project.store.versions.promote(decision.after, _now(), decision.reason)
-    project.store.rounds.conclude(found.number, decision.reason)
+    project.store.rounds.conclude(found.number, decision.reason, stop)
     log.info("round %d: %s", found.number, decision.reason.replace("\n", "; "))
+    if stop:
+        log.info("round %d: `mad schedule` starts no further round by itself: %s", found.number, stop)
     return True
 
 
@@ -179,12 +211,6 @@ PIPELINE: dict[RoundState, Step] = {
     RoundState.EVALUATING: evaluate,
     RoundState.PROMOTING: promote,
 }
-
-
-def _images_to_label(project: Project, found: Round) -> list[str]:
-    """S and T mixed, by image id: nothing in the order tells an annotator which is which."""
-    failures = [f.image_id for f in project.store.choices.failures(found.number)]
-    return sorted(failures + project.store.choices.test_set(found.number))
 
 
 @contextmanager

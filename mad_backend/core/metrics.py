@@ -40,14 +40,18 @@ def confusion_matrix(truth: LabelMap, prediction: LabelMap, classes: int) -> Con
     return joint_histogram(truth, prediction, classes)[:-1]
 
 
+def intersections_and_unions(matrix: ConfusionMatrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(..., C) pixels in both and (..., C) pixels in either of a class's row and column."""
+    square = matrix[..., : matrix.shape[-2]]
+    intersections = np.diagonal(square, axis1=-2, axis2=-1)
+    return intersections, matrix.sum(-1) + square.sum(-2) - intersections
+
+
 def iou_per_class(matrix: ConfusionMatrix) -> NDArray[np.float64]:
     """(..., C) float64 intersection over union; NaN for a class absent from rows and columns alike."""
-    classes = matrix.shape[-2]
-    square = matrix[..., :classes]
-    intersection = np.diagonal(square, axis1=-2, axis2=-1).astype(np.float64)
-    union = matrix.sum(-1) + square.sum(-2) - intersection
+    intersections, unions = intersections_and_unions(matrix)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, intersection / union, np.nan)
+        return np.where(unions > 0, intersections.astype(np.float64) / unions, np.nan)
 
 
 def mean_iou(matrix: ConfusionMatrix, classes: Sequence[int] | None = None) -> float:

@@ -187,7 +187,11 @@ class Failure:
 
 @dataclass(frozen=True)
 class HumanMask:
-    """Where a pulled label map lies, whose it is, and what was odd about it (empty when nothing was)."""
+    """Where a pulled label map lies, whose it is, and what was odd about it (empty when nothing was).
+
+    `lead_time_s` is Label Studio's, None where nobody told: seconds with the task open, idle ones too, summed over
+    drafts and later changes of the annotation.
+    """
 
     image_id: str
     path: str
@@ -197,6 +201,7 @@ class HumanMask:
     notes: tuple[str, ...] = ()
     annotator_id: int | None = None
     drawn_at: datetime | None = None
+    lead_time_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +224,7 @@ class Check:
     path: str | None = None
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    lead_time_s: float | None = None
 
 
 @dataclass(frozen=True)

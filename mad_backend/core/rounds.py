@@ -59,7 +59,7 @@ class Round:
     """One turn of Algorithm 1's outer loop.
 
     `target` is the version f(i-1) that it works with, `came_from` the state that `retry` or `resume` returns to,
-    `outcome` what promotion decided, and why.
+    `outcome` what promotion decided, and why, `stop` why the stop rule would start no further round, if it would not.
     """
 
     number: int
@@ -69,6 +69,7 @@ class Round:
     came_from: RoundState | None = None
     error: str | None = None
     outcome: str | None = None
+    stop: str | None = None
     note: str = ""
     done: int = 0
     total: int = 0

@@ -33,16 +33,18 @@ def draw_test_set(
     seed: int,
     vetoed: Collection[str] = (),
     per_class: int = MAX_PER_MAIN_CLASS,
+    refused: Collection[str] = (),
 ) -> list[str]:
     """`size` image ids of M in the order drawn: uniformly over (competing model, role), then over that stratum.
 
     (1) no vetoed image; (2) at most `per_class` with the same main foreground object, `main_class` by image id;
-    (3) images of any earlier S or T are not in M in the first place. Fewer are returned when the caps leave fewer.
+    (3) none of `refused`, which some model has learnt by another name; images of any earlier S or T are not in M in the
+    first place. Fewer are returned when the caps leave fewer. A smaller `size` gives the first of the same images.
     """
     rng = np.random.default_rng(seed)
     strata: dict[tuple[str, str], list[str]] = {}
     for candidate in sorted(candidates, key=lambda c: c.image_id):
-        if candidate.image_id not in vetoed:
+        if candidate.image_id not in vetoed and candidate.image_id not in refused:
             for key in sorted({(p.competitor, str(p.role)) for p in candidate.provenance}):
                 strata.setdefault(key, []).append(candidate.image_id)
     drawn: list[str] = []

@@ -71,12 +71,22 @@ class InferenceGraph:
         import torch
 
         with torch.inference_mode():
-            twin = self._current(batch.device)
+            twin = self.network(batch.device)
             batch = batch.contiguous(memory_format=torch.channels_last)
             if batch.device.type != "cpu":
                 return self._run(twin, batch)
             logits = [self._run(twin, batch[n : n + 1]) for n in range(len(batch))]
             return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    def network(self, device: "torch.device") -> Any:
+        """What is run on `device` now: the twin, or the network itself."""
+        with self._making:
+            if self._made_for != (device, self._versions()):
+                # An inference tensor has no version, because nothing can write to it.
+                self._parameters = [p for p in self._module.parameters() if not p.is_inference()]
+                self._twin = self._prepared(device)
+                self._made_for = device, self._versions()
+            return self._twin
 
     @property
     def is_fused(self) -> bool:
@@ -96,15 +106,6 @@ class InferenceGraph:
         import torch
 
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
-
-    def _current(self, device: "torch.device") -> Any:
-        with self._making:
-            if self._made_for != (device, self._versions()):
-                # An inference tensor has no version, because nothing can write to it.
-                self._parameters = [p for p in self._module.parameters() if not p.is_inference()]
-                self._twin = self._prepared(device)
-                self._made_for = device, self._versions()
-            return self._twin
 
     def _versions(self) -> list[int]:
         """Changes when a parameter is written to; cheap enough to ask at every call."""

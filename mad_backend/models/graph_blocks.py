@@ -49,7 +49,7 @@ def _pad_inside(layer: Any) -> None:
             answer: torch.Tensor = plain(features)
             return answer
         halves = [length // 2 * step for length, step in zip(missing, convolution.dilation, strict=True)]
-        features = convolution.forward(features, halves)
+        features = convolution(features, halves)
         for follower in (layer.normalization, layer.activation):
             if follower is not None:
                 features = follower(features)

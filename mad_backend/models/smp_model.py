@@ -10,6 +10,7 @@ from mad_backend.core.grid import Grid
 from mad_backend.core.labels import LabelSet
 from mad_backend.errors import ModelError
 from mad_backend.models.base import missing_file
+from mad_backend.models.canvas import Size
 from mad_backend.models.torch_model import IMAGENET_MEAN, IMAGENET_STD, TorchModel
 from mad_backend.models.torchvision_operators import define_missing_operators
 from mad_backend.models.weights import put_weights, read_weights, save_weights
@@ -59,12 +60,17 @@ class SmpModel(TorchModel):
         import torch
 
         height, width = batch.shape[-2:]
-        stride = module.encoder.output_stride
-        # Most of these networks take multiples of their stride only; their answer has the size of the input.
-        padded = torch.nn.functional.pad(batch, (0, -width % stride, 0, -height % stride))
+        rows, columns = self.seen_size((height, width))
+        # Their answer has the size of the input.
+        padded = torch.nn.functional.pad(batch, (0, columns - width, 0, rows - height))
         answer = module(padded)
         masks: torch.Tensor = answer[0] if isinstance(answer, tuple) else answer
         return masks[:, :, :height, :width]
+
+    def seen_size(self, size: Size) -> Size:
+        # Most of these networks take multiples of their stride only.
+        stride = self.module.encoder.output_stride
+        return size[0] + -size[0] % stride, size[1] + -size[1] % stride
 
     def save(self, folder: Path) -> Path:
         path = save_weights(self.module, folder)

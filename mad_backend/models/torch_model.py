@@ -1,7 +1,7 @@
 """What every PyTorch model shares: normalisation, device, precision, upsampling and class choice."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,7 @@ class TorchModel(SegmentationModel):
         self.align_corners = settings.align_corners
         self._device = chosen_device(name, settings)
         self.module = module.to(self._device).eval()
-        self._graph = InferenceGraph(name, self.module, self.run, self.canvas.size, settings.precision)
+        self.graph = InferenceGraph(name, self.module, self.run, self.canvas.size, settings.precision)
 
     @abstractmethod
     def run(self, module: Any, batch: "torch.Tensor") -> "torch.Tensor":
@@ -64,6 +64,10 @@ class TorchModel(SegmentationModel):
     def logits(self, batch: "torch.Tensor") -> "torch.Tensor":
         """What the network itself gives, for training."""
         return self.run(self.module, batch)
+
+    def seen_size(self, size: Size) -> Size:
+        """What the network sees of a batch of this size: more where `run` pads it at the bottom and on the right."""
+        return size
 
     @abstractmethod
     def save(self, folder: Path) -> Path:
@@ -96,7 +100,7 @@ class TorchModel(SegmentationModel):
 
         with torch.inference_mode():
             contents = [self.canvas.content(frame.rgb) for frame in frames]
-            logits = self._forward(self._batch(contents))
+            logits = self.forward(self.batch(contents))
             return self._choose(
                 logits, [size_of(content) for content in contents], [size_of(frame.rgb) for frame in frames]
             )
@@ -106,10 +110,10 @@ class TorchModel(SegmentationModel):
         import torch
 
         with torch.inference_mode():
-            logits = self._forward(self._batch([np.full((*self.canvas.size, 3), 128, np.uint8)]))
+            logits = self.forward(self.batch([np.full((*self.canvas.size, 3), 128, np.uint8)]))
         self.check_outputs(logits.shape[1])
 
-    def _batch(self, contents: Sequence[RgbImage]) -> "torch.Tensor":
+    def batch(self, contents: Sequence[RgbImage]) -> "torch.Tensor":
         """(n, 3, H, W) float32 on the network's device: normalised, around each content 0, the mean colour."""
         import torch
 
@@ -131,12 +135,17 @@ class TorchModel(SegmentationModel):
             one[:, :, width:] = 0
         return batch
 
-    def _forward(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """(n, C, h, w) float32 logits, C as many as own classes."""
+    def forward(
+        self, batch: "torch.Tensor", network: "Callable[[torch.Tensor], torch.Tensor] | None" = None
+    ) -> "torch.Tensor":
+        """(n, C, h, w) float32 logits, C as many as own classes, by `network` in place of the one for inference.
+
+        Raises ModelError when the network refuses the batch or memory runs out.
+        """
         import torch
 
         try:
-            logits = self._graph(batch)
+            logits = (network or self.graph)(batch)
         except RuntimeError as error:
             raise ModelError(
                 f'model "{self.name}": its network fails on a batch of shape {tuple(batch.shape)}: '

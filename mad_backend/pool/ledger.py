@@ -1,5 +1,7 @@
 """What is known of every image that was ever read: which content it had, so that only new content is scanned."""
 
+import fcntl
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,24 +61,40 @@ class Ledger:
         return found[0], found[1]
 
     def append(self, seen: Sequence[SeenImage]) -> None:
-        """Adds one part; a later row of the same image replaces the earlier."""
-        if not seen:
-            return
+        """Adds one part of what is not known yet; a later row of the same image replaces the earlier.
+
+        Several processes may add to one ledger at once.
+        """
         columns = {
             "key": image_keys(s.image.image_id for s in seen),
             "etag": image_keys(s.image.etag for s in seen),
             "digest": np.array([s.digest for s in seen], np.uint64),
             "looks": np.array([s.looks for s in seen], np.uint64),
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        last = max(
-            (int(p.stem.removeprefix("part-")) for p in self._folder.glob("part-*.parquet")), default=-1
-        )
-        path = self._folder / f"part-{last + 1:05d}.parquet"
-        temporary = path.with_suffix(".tmp")
-        pq.write_table(pa.table({"image_id": [s.image.image_id for s in seen], **columns}), temporary)
-        temporary.replace(path)
+        rows = self._index.rows(columns["key"])
+        news = [n for n, row in enumerate(rows.tolist()) if row < 0 or self._differs(row, columns, n)]
+        if not news:
+            return
+        columns = {name: values[news] for name, values in columns.items()}
+        self._write(pa.table({"image_id": [seen[n].image.image_id for n in news], **columns}))
         self._add(columns)
+
+    def _differs(self, row: int, columns: dict[str, NDArray[np.uint64]], n: int) -> bool:
+        return any(self._columns[name][row] != columns[name][n] for name in COLUMNS)
+
+    def _write(self, table: pa.Table) -> None:
+        """Under the next number, one process after the other."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            numbers = (int(p.stem.removeprefix("part-")) for p in self._folder.glob("part-*.parquet"))
+            path = self._folder / f"part-{max(numbers, default=-1) + 1:05d}.parquet"
+            temporary = path.with_suffix(".tmp")
+            pq.write_table(table, temporary)
+            temporary.replace(path)
+        finally:
+            os.close(lock)
 
     def _add(self, columns: dict[str, NDArray[np.uint64]]) -> None:
         self._columns = {name: np.concatenate([self._columns[name], columns[name]]) for name in COLUMNS}

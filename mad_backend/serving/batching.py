@@ -12,6 +12,10 @@ Item = TypeVar("Item")
 _NEWEST: Final = 0.3
 """Share of the newest batch in the running mean of the time per item."""
 _MOST_S: Final = 60
+_LOOK_S: Final = 1.0
+"""So often whoever waits wakes for nothing: Python handles a signal that comes just before the main thread waits only
+when that thread runs again.
+"""
 
 
 class Turns(Generic[Request, Item]):
@@ -82,7 +86,8 @@ class Batches(Generic[Request, Item]):
     def take(self) -> list[tuple[Request, Item]]:
         """The next batch: at once what is ready, else as soon as something is; empty once `end` was called."""
         with self._changed:
-            self._changed.wait_for(lambda: self._has_ended or not self._turns.is_empty)
+            while not self._changed.wait_for(lambda: self._has_ended or not self._turns.is_empty, _LOOK_S):
+                pass
             return [] if self._has_ended else self._turns.take(self._size)
 
     def drop(self, request: Request) -> int:

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mad_backend.settings.costs import CostSettings, StopSettings
 from mad_backend.settings.images import (
     CREDENTIALS,
     GridSettings,
@@ -40,6 +41,7 @@ from mad_backend.settings.people import (
 )
 from mad_backend.settings.section import Section
 from mad_backend.settings.serving import ServeSettings, TaskImagesSettings
+from mad_backend.settings.simulation import OracleSettings, SimulationSettings, SplitSettings
 from mad_backend.settings.training import (
     DistillationSettings,
     LauncherSettings,
@@ -54,6 +56,7 @@ __all__ = [
     "DEVICE",
     "CheckSettings",
     "CloudSettings",
+    "CostSettings",
     "DistillationSettings",
     "EvaluationSettings",
     "GridSettings",
@@ -65,6 +68,7 @@ __all__ = [
     "ModelFit",
     "ModelSettings",
     "ModelsSettings",
+    "OracleSettings",
     "Origin",
     "Place",
     "Precision",
@@ -79,7 +83,10 @@ __all__ = [
     "SelectionSettings",
     "ServeSettings",
     "Settings",
+    "SimulationSettings",
     "SourceSettings",
+    "SplitSettings",
+    "StopSettings",
     "TaskImagesSettings",
     "TestSetSettings",
     "TrackingSettings",
@@ -121,6 +128,9 @@ class Settings(Section):
     label_studio: LabelStudioSettings = LabelStudioSettings()
     serve: ServeSettings = ServeSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    costs: CostSettings = CostSettings()
+    stop: StopSettings = StopSettings()
+    simulation: SimulationSettings = SimulationSettings()
 
     @model_validator(mode="after")
     def _can_serve_pictures(self) -> Self:

@@ -1,9 +1,10 @@
 """Settings of the method: M, S, T, fine-tuning, evaluation and the gate."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from mad_backend.core.looks import NEAR
 from mad_backend.core.records import Metric
 from mad_backend.settings.section import Section
 
@@ -22,10 +23,31 @@ class SelectionSettings(Section):
 
 
 class TestSetSettings(Section):
-    """T (Sec. 4.1); `per_class` null lifts the cap on images with the same main foreground object."""
+    """T (Sec. 4.1); `per_class` null lifts the cap on images with the same main foreground object.
 
-    size: int = Field(30, ge=1)
+    `size` "stable": `largest` images are drawn and kept from training, of which people label `smallest` and then `step`
+    at a time, until the ranking of the models is stable (Fig. 7). `near_duplicates`: an image whose 64-bit perceptual
+    hash differs in at most so many bits from a tested one's counts as that one, wherever it would be learnt, and the
+    other way round; null: only equal files do.
+    """
+
+    size: Annotated[int, Field(ge=1)] | Literal["stable"] = 30
+    smallest: int = Field(20, ge=1)
+    largest: int = Field(60, ge=1)
+    step: int = Field(5, ge=1)
     per_class: int | None = Field(4, ge=1)
+    near_duplicates: int | None = Field(NEAR, ge=0, le=16)
+
+    @property
+    def drawn(self) -> int:
+        """How many images are drawn from M."""
+        return self.largest if self.size == "stable" else self.size
+
+    @model_validator(mode="after")
+    def _can_grow(self) -> Self:
+        if self.smallest > self.largest:
+            raise ValueError(f"test_set.smallest {self.smallest} is more than largest {self.largest}")
+        return self
 
 
 class EvaluationSettings(Section):

@@ -43,6 +43,12 @@ class DistillationSettings(Section):
     teachers: tuple[str, ...] | Literal["all"] = ()
     mirror: bool = False
     free_rates: tuple[float, ...] = Field((), description="learning rates at which there is no teacher")
+    cache_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="disk for teachers' answers to images that are always seen alike (no crop, scale or photometric), "
+        "which are asked once; 0: off; null: on a CPU 4 GiB, else none",
+    )
 
     @model_validator(mode="after")
     def _learns_from_replay(self) -> Self:
@@ -175,17 +181,20 @@ class TrainingSettings(Section):
     horizontal_flip: bool = True
     photometric: bool = Field(False, description="brightness, contrast, saturation and hue at random")
     precision: Precision = "fp32"
-    channels_last: bool = Field(
-        False, description="memory order of images; for most convolutions the faster one"
+    channels_last: bool | None = Field(
+        None,
+        description="memory order of images; null: on a CPU, and in half precision, where most convolutions are faster",
     )
     threads: int | None = Field(None, ge=1)
     workers: int | None = Field(
-        None, ge=0, description="processes that read images; null: one for a CPU, up to four for a GPU"
+        None,
+        ge=0,
+        description="processes that read images; null: for a CPU one if it has four cores, for a GPU up to four",
     )
     cache_bytes: int | None = Field(
         None,
         ge=0,
-        description="memory for decoded images, the others are read again; null: for a GPU 1 GiB, else none",
+        description="memory for decoded images, the others are read again; null: for a GPU 1 GiB, else 32 MiB",
     )
     launcher: LauncherSettings = LauncherSettings()
     tracking: TrackingSettings = TrackingSettings()

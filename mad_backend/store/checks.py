@@ -67,6 +67,7 @@ class CheckTable:
             "sha256": check.sha256,
             "notes": list(check.notes),
             "decided_at": check.decided_at,
+            "lead_time_s": check.lead_time_s,
         }
         self._db.upsert(connection, checks, ["round_number", "image_id", "mask_sha256"], [row])
 
@@ -92,4 +93,5 @@ def _check(row: RowMapping) -> Check:
         path=row["path"],
         sha256=row["sha256"],
         notes=tuple(row["notes"]),
+        lead_time_s=row["lead_time_s"],
     )

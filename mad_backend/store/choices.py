@@ -7,7 +7,7 @@ from sqlalchemy import Row, delete, insert, select
 
 from mad_backend.core.records import Candidate, Failure, Part, Provenance, Role
 from mad_backend.store.database import Database
-from mad_backend.store.tables import chosen, rounds, selected, unreadable_images, vetoes
+from mad_backend.store.tables import chosen, duels, rounds, selected, unreadable_images, vetoes
 
 
 class ChoiceTable:
@@ -109,10 +109,13 @@ class ChoiceTable:
             return connection.execute(lifted).rowcount == 1
 
     def spent(self) -> set[str]:
-        """Every image of any S or T, or vetoed: not in later pools."""
+        """Every image of any S, T or duel, or vetoed: not in later pools."""
         vetoed = self.vetoed()
         with self._db.transaction() as connection:
-            return vetoed | set(connection.scalars(select(chosen.c.image_id)))
+            duelled = {
+                image_id for images in connection.scalars(select(duels.c.images)) for image_id, _ in images
+            }
+            return vetoed | duelled | set(connection.scalars(select(chosen.c.image_id)))
 
     def _chosen(self, number: int, part: Part) -> Sequence[Row[Any]]:
         query = select(chosen).where(chosen.c.round_number == number, chosen.c.part == part)

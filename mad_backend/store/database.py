@@ -16,7 +16,7 @@ from mad_backend.errors import StoreError
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another process before SQLite gives up."""
-SCHEMA = "0003"
+SCHEMA = "0005"
 """The latest of `migrations/`."""
 _READS = "mad_reads"
 """Option of connections that change nothing."""

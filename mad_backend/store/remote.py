@@ -173,6 +173,7 @@ class RemoteTable:
             "notes": list(mask.notes),
             "annotator_id": mask.annotator_id,
             "drawn_at": mask.drawn_at,
+            "lead_time_s": mask.lead_time_s,
         }
         with self._db.transaction() as connection:
             self._db.upsert(connection, masks, ["round_number", "image_id"], [row])
@@ -198,6 +199,7 @@ class RemoteTable:
                 tuple(r.notes),
                 r.annotator_id,
                 r.drawn_at,
+                r.lead_time_s,
             )
             for r in rows
         }

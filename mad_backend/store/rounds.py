@@ -70,9 +70,9 @@ class RoundTable:
         """What the round is doing or waits for, with counts for a progress bar (total 0: no bar)."""
         self._update(number, note=note, done=done, total=total)
 
-    def conclude(self, number: int, outcome: str) -> None:
-        """What promotion decided for the round, and why."""
-        self._update(number, outcome=outcome)
+    def conclude(self, number: int, outcome: str, stop: str | None = None) -> None:
+        """What promotion decided for the round, and why; `stop`: what the stop rule says, None where it is content."""
+        self._update(number, outcome=outcome, stop=stop)
 
     def advance(
         self, number: int, before: RoundState, after: RoundState, now: datetime, error: str | None = None
@@ -110,6 +110,7 @@ def _round(row: Row[tuple[object, ...]]) -> Round:
         came_from=RoundState(row.came_from) if row.came_from else None,
         error=row.error,
         outcome=row.outcome,
+        stop=row.stop,
         note=row.note,
         done=row.done,
         total=row.total,

@@ -6,6 +6,7 @@ from mad_backend.store.answers import AnswerTable
 from mad_backend.store.checks import CheckTable
 from mad_backend.store.choices import ChoiceTable
 from mad_backend.store.database import Database
+from mad_backend.store.duels import DuelTable
 from mad_backend.store.remote import RemoteTable
 from mad_backend.store.rounds import RoundTable
 from mad_backend.store.versions import VersionTable
@@ -25,6 +26,7 @@ class Store:
         self.answers = AnswerTable(self._database)
         self.checks = CheckTable(self._database)
         self.versions = VersionTable(self._database)
+        self.duels = DuelTable(self._database)
 
     def final_masks(self, number: int) -> dict[str, HumanMask]:
         """Image id -> the label map of S or T that counts, once it was checked; what is trained and measured on."""

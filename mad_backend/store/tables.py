@@ -54,6 +54,7 @@ rounds = Table(
     Column("target", String(200)),
     Column("error", Text),
     Column("outcome", Text),
+    Column("stop", Text),
     Column("note", Text, nullable=False, default=""),
     Column("done", Integer, nullable=False, default=0),
     Column("total", Integer, nullable=False, default=0),
@@ -188,6 +189,7 @@ masks = Table(
     # Who drew it, as Label Studio numbers people, and when: the cross-check asks for both.
     Column("annotator_id", Integer),
     Column("drawn_at", UtcDateTime),
+    Column("lead_time_s", Float),
     UniqueConstraint("round_number", "image_id"),
 )
 
@@ -206,6 +208,7 @@ checks = Table(
     Column("sha256", String(64)),
     Column("notes", JSON, nullable=False),
     Column("decided_at", UtcDateTime, nullable=False),
+    Column("lead_time_s", Float),
     UniqueConstraint("round_number", "image_id", "mask_sha256"),
 )
 
@@ -239,4 +242,19 @@ evaluations = Table(
     Column("path", Text, nullable=False),
     Column("sha256", String(64), nullable=False),
     UniqueConstraint("model_key", "image_set", "images_digest"),
+)
+
+duels = Table(
+    "duels",
+    metadata,
+    Column("first_key", String(240), nullable=False),
+    Column("second_key", String(240), nullable=False),
+    Column("first", String(200), nullable=False),
+    Column("second", String(200), nullable=False),
+    Column("budget", Integer, nullable=False),
+    Column("seed", Integer, nullable=False),
+    # [image id, discrepancy] of each, in the order drawn.
+    Column("images", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("first_key", "second_key"),
 )

@@ -58,6 +58,19 @@ def test_vetoed_images_are_never_drawn() -> None:
     assert sorted(drawn) == ["001", "002", "004", "005"]
 
 
+def test_images_that_were_learnt_by_another_name_are_never_drawn_and_leave_their_place_to_others() -> None:
+    candidates = pool(6)
+    drawn = draw_test_set(candidates, different(candidates), 4, seed=1, vetoed=["000"], refused=["003"])
+    assert sorted(drawn) == ["001", "002", "004", "005"]
+
+
+def test_a_smaller_t_is_the_beginning_of_a_larger_one() -> None:
+    candidates = pool(40)
+    largest = draw_test_set(candidates, different(candidates), 20, seed=1)
+    smaller = [draw_test_set(candidates, different(candidates), n, seed=1) for n in (5, 12)]
+    assert smaller == [largest[:5], largest[:12]]
+
+
 def test_the_same_seed_draws_the_same_images_and_another_seed_others() -> None:
     candidates = pool(60)
     main = different(candidates)

@@ -102,7 +102,7 @@ def test_torch_normalises_as_numpy_does(colour_settings: ModelSettings, frames: 
     assert isinstance(model, TorchModel)
     contents = [frame.rgb for frame in frames]
     assert np.allclose(
-        model._batch(contents).numpy(), model.canvas.normalised(contents, model.mean, model.std), atol=1e-5
+        model.batch(contents).numpy(), model.canvas.normalised(contents, model.mean, model.std), atol=1e-5
     )
 
 

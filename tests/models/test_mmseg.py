@@ -64,7 +64,7 @@ def asked_directly(model: MmsegModel, frame: Frame) -> Any:
     """What mmsegmentation's own inference and choice give for one frame, kept at its size."""
     import torch
 
-    batch = model._batch([frame.rgb])
+    batch = model.batch([frame.rgb])
     size = tuple(batch.shape[-2:])
     meta = {"img_shape": size, "ori_shape": size, "pad_shape": size}
     with torch.inference_mode():
@@ -135,7 +135,7 @@ def test_a_network_that_wants_bgr_gets_it_normalised_in_that_order(
         preprocessor.size = None
         preprocessor.test_cfg = None
         expected = preprocessor(data, training=False)["inputs"][0]
-        tensors.append(model._batch([rgb])[0])
+        tensors.append(model.batch([rgb])[0])
         assert torch.allclose(tensors[-1], expected, atol=1e-5)
     assert not torch.allclose(*tensors)
 

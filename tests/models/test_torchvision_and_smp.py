@@ -53,7 +53,7 @@ def test_a_torchvision_network_answers_as_its_own_forward(
     model = load_model("g", settings, three_labels, GRID)
     assert isinstance(model, TorchModel)
     with torch.inference_mode():
-        answer = network(model._batch([frames[0].rgb]))["out"]
+        answer = network(model.batch([frames[0].rgb]))["out"]
     assert maps_agree(model, answer, frames[0])
 
 
@@ -87,7 +87,7 @@ def test_an_smp_folder_is_read_and_written(
     model = load_model("g", ModelSettings(kind="smp", path=tmp_path / "m"), three_labels, GRID)
     assert isinstance(model, SmpModel)
     with torch.inference_mode():
-        assert maps_agree(model, network(model._batch([frames[0].rgb]))[0], frames[0])
+        assert maps_agree(model, network(model.batch([frames[0].rgb]))[0], frames[0])
     again = load_model("g", ModelSettings(kind="smp", path=model.save(tmp_path / "n")), three_labels, GRID)
     assert np.array_equal(model.predict(frames[:1])[0], again.predict(frames[:1])[0])
 

@@ -1,5 +1,6 @@
 """What is known of images' content: unchanged, changed, never seen; over several parts and after reopening."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mad_backend.core.records import PoolImage
@@ -45,3 +46,25 @@ def test_a_half_written_part_is_not_read_and_nothing_to_add_adds_no_part(tmp_pat
     ledger.append([SeenImage(image("a"), 5, 6)])
     (tmp_path / "part-00001.tmp").write_bytes(b"PAR1")
     assert Ledger(tmp_path).unchanged([image("a")]).all()
+
+
+def test_what_is_known_already_is_not_written_again(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append([SeenImage(image("a"), 5, 6)])
+    ledger.append([SeenImage(image("a"), 5, 6)])
+    assert len(list(tmp_path.iterdir())) == 1
+    ledger.append([SeenImage(image("a"), 5, 6), SeenImage(image("b"), 7, 8)])
+    assert len(list(tmp_path.iterdir())) == 2
+    assert Ledger(tmp_path).content(image_keys(["a", "b"]))[0].tolist() == [5, 7]
+
+
+def test_two_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    def write_many(who: str) -> None:
+        for n in range(20):
+            Ledger(tmp_path).append([SeenImage(image(f"{who}{n}"), n + 1, 0)])
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(write_many, "ab"))
+    keys = image_keys(f"{who}{n}" for who in "ab" for n in range(20))
+    assert Ledger(tmp_path).content(keys)[0].tolist() == [*range(1, 21)] * 2
+    assert {p.suffix for p in tmp_path.iterdir()} == {".parquet"}

@@ -34,6 +34,7 @@ FULL = Check(
     path="cat-checked.png",
     sha256="bb",
     notes=("odd",),
+    lead_time_s=61.5,
 )
 
 
@@ -75,7 +76,7 @@ def test_a_drop_ends_when_ops_settle_otherwise(store: Store) -> None:
 
 
 def test_the_final_masks_are_the_corrected_ones(store: Store) -> None:
-    drawn = HumanMask("cat", "cat.png", "aa", "ann", 3)
+    drawn = HumanMask("cat", "cat.png", "aa", "ann", 3, lead_time_s=600.25)
     store.remote.record_mask(1, drawn)
     assert store.final_masks(1) == {"cat": drawn}
     store.checks.record(1, FULL)

@@ -213,6 +213,13 @@ class TestStore:
         opened.choices.record_unreadable({})
         assert opened.choices.unreadable() == {"a": "gone", "b": "empty"}
 
+    def test_an_outcome_is_kept_with_what_the_stop_rule_said(self, opened: Store) -> None:
+        opened.rounds.conclude(1, "promoted", "few failures are left")
+        found = opened.rounds.get(1)
+        assert (found.outcome, found.stop) == ("promoted", "few failures are left")
+        opened.rounds.conclude(1, "promoted")
+        assert opened.rounds.get(1).stop is None
+
     def test_ratings_are_replaced_as_a_whole_and_keep_vetoes_and_times(self, opened: Store) -> None:
         opened.remote.record_ratings(1, [rating("a", "ann", 3), rating("b", "ann", 1)])
         latest = [rating("a", "ann", 4), rating("a", "bob", None)]

@@ -93,7 +93,7 @@ class Crosscheck:
         given = []
         while task := client.next_task(self.project_id):
             given.append(known[task.task_id])
-            client.create_annotation(task.task_id, answer(given[-1]))
+            client.create_annotation(task.task_id, answer(given[-1]), lead_time=20.5)
         return given
 
 
@@ -158,6 +158,7 @@ def test_word_and_painting_together_make_the_verdict(
     assert (progress.done, progress.rejected) == (4, (name(4),))
     found = [made.checks()[name(n)] for n in range(5)]
     assert [c.verdict for c in found] == ["accepted", "corrected", "corrected", "accepted", "rejected"]
+    assert {c.lead_time_s for c in found} == {20.5}
     assert [c.errors for c in found] == [(), ("boundary", "wrong class"), ("void",), ("missing",), ()]
     assert [c.changed_share for c in found] == [0, 8 / 4800, 8 / 4800, 0, 0]
     assert [c.notes for c in found] == [

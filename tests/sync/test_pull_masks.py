@@ -40,13 +40,14 @@ def test_drawn_masks_come_back_pixel_exact_and_once(
     tasks = push_masks(label_studio, store, 3)
     drawn = np.random.default_rng(1).choice(np.array([0, 1, 2, VOID], np.uint8), (60, 80))
     author = label_studio.raters[0]
-    author.create_annotation(tasks["secret-name-001"], regions_of(drawn, LABELS))
+    author.create_annotation(tasks["secret-name-001"], regions_of(drawn, LABELS), lead_time=61.5)
     expected = PullProgress(1, 3, {"ann@example.com": 1})
     assert masks(label_studio, store, tmp_path / "masks") == expected
     mask = store.remote.masks(1)["secret-name-001"]
     with Image.open(mask.path) as file:
         assert file.mode == "L"
         assert np.array_equal(np.asarray(file), drawn)
+    assert mask.lead_time_s == 61.5
     assert mask.sha256 == hashlib.sha256(Path(mask.path).read_bytes()).hexdigest()
     assert "secret" not in mask.path.removeprefix(str(tmp_path))
     written = Path(mask.path).stat().st_mtime_ns

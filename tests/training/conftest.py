@@ -29,9 +29,9 @@ from mad_backend.core.labels import LabelMap
 from mad_backend.pool.images import read_label_map
 from mad_backend.pool.truths import Truth
 from training.finetuning.samples import Sample
+from training.oracles import OraclePeople
 from training.project import Project
 from training.scenes import BOAT, CAR, HOUSE, PERSON, TREE, write_dataset
-from training.simulate import OraclePeople
 from training.start import start_round
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -12,10 +12,10 @@ from sync.check_project import check_id
 from sync.disagreements import disagreements
 from tests.conftest import RunningLabelStudio
 from tests.training.conftest import MakeProject, runner
+from training.oracles import Oracle, SimulatedCrowd
 from training.people import LabelStudioPeople
 from training.project import Project
 from training.rounds import RoundRunner
-from training.simulate import Oracle, SimulatedCrowd
 from training.start import start_round
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -87,7 +87,7 @@ def test_deleted_and_rejected_drawings_are_drawn_and_checked_again(
         f"{label_studio.server.url}/projects/{remote_id(found, ProjectRole.CHECK)}/data?task={task_id}",
     )
 
-    drawn = Oracle(found.project).drawing(second).copy()
+    drawn = Oracle.of(found.project).drawing(second).copy()
     drawn[0, 0] = 255
     author.update_annotation(mask.annotation_id, regions_of(drawn, found.project.labels))
     assert not found.look()

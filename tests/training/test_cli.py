@@ -47,8 +47,8 @@ def error_line(answer: "subprocess.CompletedProcess[str]") -> str:
 
 
 def test_the_commands_are_those_of_the_manual() -> None:
-    wanted = "cancel demo experiment new-round pause promote report resume retry rollback scan schedule serve select "
-    wanted += "status tick connect finetune verify"
+    wanted = "cancel demo new-round pause promote report resume retry rollback scan schedule serve select "
+    wanted += "status tick connect finetune verify stability costs"
     assert set(wanted.split()) <= set(COMMANDS)
     assert "step" not in COMMANDS
 
@@ -177,5 +177,5 @@ def test_moves_that_the_state_does_not_have_are_refused(make_project: MakeProjec
 
 
 def test_an_unknown_experiment_is_one_line(tmp_path: Path) -> None:
-    answer = mad("experiment", "z", "--data", ".", cwd=tmp_path)
+    answer = mad("simulate", "--experiment", "z", "--data", ".", cwd=tmp_path)
     assert error_line(answer) == 'there is no experiment "z"; wanted one of a, b, c'

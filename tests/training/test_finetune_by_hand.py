@@ -1,15 +1,19 @@
 """`mad finetune`: a folder of label maps and six lines of settings are enough, and no round is touched."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
-from mad_backend.errors import MadError, PoolError, SettingsError, StoreError, TrainingError
+from mad_backend.core.looks import Twin
+from mad_backend.errors import CorruptFileError, MadError, PoolError, SettingsError, StoreError, TrainingError
 from mad_backend.models.registry import load_model
 from mad_backend.settings import ModelSettings
 from tests.training.conftest import settings_of
@@ -17,6 +21,7 @@ from tests.training.test_cli import mad
 from training.finetune_by_hand import finetune_by_hand, open_project, prepare
 from training.finetuning.job import Job
 from training.finetuning.record import verify
+from training.leaks import file_contents, learnt_by_hand, refused_for_test
 from training.project import Project
 
 NEEDED = {"workspace", "label_set", "s0", "t0", "grid", "models", "training"}
@@ -112,6 +117,21 @@ def test_what_was_stopped_goes_on_and_what_is_finished_is_not_repeated(
     assert finetune_by_hand(project, again, None, lambda what, done, total: seen.append(done)) == found
     assert seen == [0], "nothing but measuring"
 
+    # Rounds that begin with these weights: what taught them must be in no T, whatever it is called in the pool.
+    target = project.settings.models.target.model_copy(update={"path": found.path})
+    models = project.settings.models.model_copy(update={"target": target})
+    taught = replace(project, settings=project.settings.model_copy(update={"models": models}))
+    failures = [sample.image_id for sample in job.failures]
+    assert [i.image_id for i in learnt_by_hand(taught)] == failures + [i.image.image_id for i in project.s0]
+    photos = [scenes / "pool" / "images" / f"{name}.jpg" for name in (failures[1], "pool_00030")]
+    selected = file_contents({f"photos/{n}": path for n, path in enumerate(photos)}, project.grid)
+    assert refused_for_test(taught, 1, selected) == [Twin("photos/0", failures[1], None)]
+    (found.folder / "data.jsonl").unlink()
+    with pytest.raises(
+        CorruptFileError, match=r"meta\.json, beside the target's weights, does not tell which images"
+    ):
+        learnt_by_hand(taught)
+
 
 def prepared(project: Project, drawn: Path, images: Path | None, target: str | None = None) -> Job | MadError:
     try:
@@ -121,7 +141,7 @@ def prepared(project: Project, drawn: Path, images: Path | None, target: str | N
 
 
 def test_an_image_of_t0_is_not_learnt_under_whatever_name(
-    open_first_try: Open, drawn: Path, scenes: Path, tmp_path: Path
+    open_first_try: Open, drawn: Path, scenes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     project = open_first_try()
     images = tmp_path / "images"
@@ -136,6 +156,18 @@ def test_an_image_of_t0_is_not_learnt_under_whatever_name(
     assert str(error).startswith(
         f"1 images of S are test images, which are never learnt, e.g. new is {leaked.image_id} of T(0)"
     )
+    with Image.open(leaked.path) as image:
+        image.save(images / "new.jpg", quality=50)
+    job = prepared(project, drawn, images)
+    assert isinstance(job, Job)
+    assert [s.image_id for s in job.failures] == [f"pool_0000{n}" for n in range(4)]
+    assert re.search(
+        f"left out of training, since a test set has them: new looks like .* {leaked.image_id}", caplog.text
+    )
+    for path in drawn.glob("pool*"):
+        path.unlink()
+    assert isinstance(error := prepared(project, drawn, images), TrainingError)
+    assert str(error).startswith("every image of S looks like a test image")
 
 
 def test_images_of_a_rounds_test_set_are_not_learnt_either(finished: Project, tmp_path: Path) -> None:

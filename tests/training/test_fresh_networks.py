@@ -6,14 +6,13 @@ import pytest
 import torch
 
 from mad_backend.core.grid import Grid
-from mad_backend.errors import ModelError, SettingsError
+from mad_backend.errors import ModelError
 from mad_backend.models.registry import load_model
 from mad_backend.models.torch_model import TorchModel
 from mad_backend.models.weights import read_weights
 from mad_backend.settings import ModelSettings
 from mad_backend.settings_file import load_label_set
 from tests.training.conftest import CONFIGS
-from training.experiment import run_experiment
 from training.fresh_networks import ENCODER, new_decoder
 
 
@@ -32,7 +31,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_fresh_decoder_stands_on_the_weights_of_the_file(backbone: Path, tmp_path: Path) -> None:
     labels = load_label_set(CONFIGS / "label_sets" / "scenes.yaml")
-    new_decoder("FPN", backbone, tmp_path / "fresh", len(labels), seed=1)
+    new_decoder("added", backbone, tmp_path / "fresh", len(labels), seed=1)
     settings = ModelSettings(kind="smp", path=tmp_path / "fresh")
     model = load_model("fresh", settings, labels, Grid(64))
     assert isinstance(model, TorchModel)
@@ -45,11 +44,4 @@ def test_a_fresh_decoder_stands_on_the_weights_of_the_file(backbone: Path, tmp_p
 def test_a_file_of_another_network_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match=r"EfficientNet-Lite0: wanted \d+ tensors"):
-        new_decoder("FPN", tmp_path / "other.pth", tmp_path / "fresh", 8, seed=1)
-
-
-def test_experiment_b_asks_for_its_backbone(tmp_path: Path) -> None:
-    from rich.console import Console
-
-    with pytest.raises(SettingsError, match="--backbone"):
-        run_experiment("b", CONFIGS, 1, tmp_path, Console(quiet=True))
+        new_decoder("added", tmp_path / "other.pth", tmp_path / "fresh", 8, seed=1)

@@ -16,10 +16,10 @@ from mad_backend.core.rounds import RoundState
 from sync.client import LabelStudioClient
 from tests.conftest import RunningLabelStudio
 from tests.training.conftest import MakeProject
+from training.oracles import SimulatedCrowd
 from training.people import LabelStudioPeople
 from training.project import Project
 from training.rounds import RoundRunner
-from training.simulate import SimulatedCrowd
 from training.start import start_round
 from training.steps import load_item
 

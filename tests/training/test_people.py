@@ -14,9 +14,9 @@ from mad_backend.pictures import PictureFolder
 from sync.webhooks import webhook_address, webhooks
 from tests.conftest import RunningLabelStudio
 from tests.training.conftest import MakeProject
+from training.oracles import SimulatedCrowd
 from training.people import LabelStudioPeople
 from training.rounds import RoundRunner
-from training.simulate import SimulatedCrowd
 from training.start import start_round
 from training.steps import load_item
 

@@ -28,10 +28,10 @@ from sync.push import PushItem
 from tests.training.conftest import MakeProject, runner
 from training.cli import app
 from training.finetune import failure_images
+from training.oracles import OraclePeople
 from training.people import LabelStudioPeople, Report
 from training.project import Project
 from training.rounds import HEAVY, RoundRunner
-from training.simulate import OraclePeople
 from training.start import start_round
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,11 +11,14 @@ from typer.testing import CliRunner
 
 from mad_backend.core.metrics import joint_histogram
 from mad_backend.core.records import Failure
+from mad_backend.core.rounds import RoundState
 from mad_backend.core.scores import scores_of
 from mad_backend.errors import MadError, SettingsError, StoreError
 from mad_backend.pool.ids import image_keys
-from tests.training.conftest import MakeProject
+from mad_backend.pool.ledger import SeenImage
+from tests.training.conftest import MakeProject, runner
 from training.cli import app
+from training.leaks import read_contents
 from training.project import Project
 from training.scenes import HOUSE, TREE
 
@@ -81,6 +84,26 @@ def test_the_table_shows_cells_windows_and_what_is_left_out_in_100_columns(proje
     assert both.startswith("|M| would be 2 images of 11 scanned with scenes@0, from 28 cells; 24 of them")
     assert "left out: 2 images of earlier S and T, 1 vetoed, 1 no longer in the pool" in lines
     assert not project.store.choices.selection(1), "nothing is recorded"
+
+
+def test_a_picture_like_one_of_t0_leaves_its_place_in_a_preview_and_in_a_round(project: Project) -> None:
+    ids = score(project)
+    look = read_contents(project, [project.t0[0].image]).hashes[0]
+    project.open_ledger().append([SeenImage(project.pool[ids[11]], 5, int(look) ^ 0b1011)])
+    answer = select(project, "--dry-run")
+    assert (
+        "left out: 0 images of earlier S and T, 0 vetoed, 0 no longer in the pool, 1 like a test image"
+        in answer.output
+    )
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    project.store.versions.record("scenes@0", 0, None, now)
+    project.store.rounds.create(1, 7, now, "scenes@0")
+    assert runner(project).step(1, RoundState.SELECTING)
+    assert [c.image_id for c in project.store.choices.selection(1)] == ids[9:11]
+    report = project.settings.workspace / "reports" / "round-001-kept-out-of-m.json"
+    assert json.loads(report.read_text()) == [
+        {"image_id": ids[11], "of": project.t0[0].image.image_id, "bits": 3}
+    ]
 
 
 def test_ties_and_a_competitor_without_scores_are_told(project: Project) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from mad_backend.core.statistics import bootstrap_difference
+from mad_backend.core.statistics import estimate_difference
 from training.finetuning.dev import read_matrices
 from training.finetuning.job import Job
 from training.finetuning.plan import RunResult
@@ -12,7 +12,7 @@ WHY = {
     "best": "the highest dev score of all epochs of all learning rates; of equal ones the lower rate, then the earlier "
     "epoch",
     "careful": "the best epoch of the run with a teacher at the lowest learning rate, unless another run is better on "
-    "the dev set beyond doubt (paired bootstrap, 95 %)",
+    "the dev set beyond doubt (interval of the paired difference, 95 %)",
 }
 """What settings' `choose` means, for the record."""
 
@@ -34,8 +34,8 @@ def careful(job: Job, runs: Sequence[RunResult]) -> RunResult:
 
     A dev set of some dozen images cannot tell rates apart that differ by a point of mIoU: its favourite is a matter of
     luck, and the larger the step the more a target may forget elsewhere. So runs are looked at in the order of what
-    they risk, those with a teacher first, small rates first; each takes the place of the one before it if the paired
-    bootstrap 95 % interval of the difference lies above 0.
+    they risk, those with a teacher first, small rates first; each takes the place of the one before it if the 95 %
+    interval of the paired difference lies above 0.
     """
     free = job.settings.distillation.free_rates
     order = sorted(runs, key=lambda run: (run.learning_rate in free, run.learning_rate))
@@ -44,7 +44,7 @@ def careful(job: Job, runs: Sequence[RunResult]) -> RunResult:
         before, after = read_matrices(chosen.folder), read_matrices(other.folder)
         if before is None or after is None:
             continue
-        gain = bootstrap_difference(after, before, seed=0, classes=job.counted)
+        gain = estimate_difference(after, before, job.counted)
         is_better = gain.low > 0
         log.info(
             "at %g instead of %g: %+.2f [%+.2f, %+.2f] points on the dev set; %s",

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mad_backend.errors import StoreError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -21,6 +19,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
     Raises StoreError when there is no room.
     """
+    import torch  # late: those who write no tensors do not wait for it
+
     with _replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
         file.flush()

@@ -1,5 +1,6 @@
 """Every learning rate of the grid, and the best of them (Sec. 4.1: "grid search")."""
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from mad_backend.errors import TrainingError
 from training.finetuning.checkpoints import BEST, LAST
 from training.finetuning.choice import choose
 from training.finetuning.files import check_room
-from training.finetuning.job import Job
+from training.finetuning.job import ANSWERS, Job
 from training.finetuning.launchers import devices_of, launch
 from training.finetuning.plan import FailedRun, RunResult
 from training.finetuning.progress import Meter, Report
@@ -50,6 +51,7 @@ def search(job: Job, report: Report) -> SearchResult:
 
 def forget_weights(job: Job) -> None:
     """Deletes what is of no use once the best weights are exported; learning curves stay."""
+    shutil.rmtree(job.folder / ANSWERS, ignore_errors=True)
     for rate in job.settings.learning_rates:
         for name in (BEST, LAST):
             (run_folder(job, rate) / name).unlink(missing_ok=True)

@@ -19,6 +19,9 @@ from training.finetuning.samples import Sample
 
 log = logging.getLogger(__name__)
 
+ANSWERS = "answers"
+"""Folder of what teachers answered."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -27,7 +30,8 @@ class Job:
     `failures` is what is learnt of S(1) u ... u S(i), `replay` S(0), `unlabelled` images of the pool for distillation,
     in which `teachers` answer beside f(i-1); `dev` (of T(0)) and `failures_dev` (of S) choose. `counted`: ids over
     which mIoU is averaged, None: all present.
-    Results go to `folder`.
+    Results go to `folder`, teachers' answers to `answers`, which many fine-tunings may share (None: to `folder`, until
+    it is over).
     """
 
     version: str
@@ -45,6 +49,7 @@ class Job:
     seed: int
     folder: Path
     teachers: Mapping[str, ModelSettings] = field(default_factory=dict)
+    answers: Path | None = None
 
     def load_teachers(self, device: str | None = None) -> list[TorchModel]:
         """Competing models that answer beside f(i-1).

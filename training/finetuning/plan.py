@@ -60,8 +60,9 @@ class FailedRun:
 class RunPlan:
     """What one run needs beside the model; `progress` is told of every step.
 
-    `unlabelled`: images of the pool that f(i-1) answers, for distillation, and `teachers` beside it. `measure` is asked
-    of f(i-1), after each epoch, and of each mixture.
+    `unlabelled`: images of the pool that f(i-1) answers, for distillation, and `teachers` beside it; `answers` is a
+    folder for what they answer, None: they are asked each time. `measure` is asked of f(i-1), after each epoch, and of
+    each mixture.
     """
 
     failures: Sequence[Sample]
@@ -73,3 +74,4 @@ class RunPlan:
     progress: Callable[[Progress], None]
     unlabelled: Sequence[Path] = ()
     teachers: Sequence[TorchModel] = ()
+    answers: Path | None = None

@@ -7,7 +7,7 @@ import torch
 
 from mad_backend.models.torch_model import TorchModel
 from training.finetuning.dev import DevScore
-from training.finetuning.job import Job
+from training.finetuning.job import ANSWERS, Job
 from training.finetuning.plan import RunPlan
 from training.finetuning.progress import Progress
 from training.finetuning.ranks import rank
@@ -43,6 +43,7 @@ def train_rates(
             progress,
             job.unlabelled,
             teachers,
+            job.answers or job.folder / ANSWERS,
         )
         train(job.start(device), rate, plan, run_folder(job, rate))
         if finished:

@@ -31,7 +31,12 @@ log = logging.getLogger(__name__)
 
 META, DATA, BEGINNING = "meta.json", "data.jsonl", "beginning.json"
 
-MAY_CHANGE = {"learning_rates", "choose", "threads", "workers", "cache_bytes", "launcher", "tracking"}
+MAY_CHANGE: dict[str, Any] = {
+    **dict.fromkeys(
+        ("learning_rates", "choose", "threads", "workers", "cache_bytes", "launcher", "tracking"), True
+    ),
+    "distillation": {"cache_bytes"},
+}
 """Training settings that may differ between two tries of one fine-tuning: every learning rate has a run of its own."""
 
 

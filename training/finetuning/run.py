@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mad_backend.models.mmseg_model import MmsegModel
 from mad_backend.models.torch_model import TorchModel
 from training.finetuning.accuracy import quick_accuracy
+from training.finetuning.answers import AnswerStore, answers_for
 from training.finetuning.balance import class_weights
 from training.finetuning.checkpoints import BEST, DivergedError, TrainingState, best_of
 from training.finetuning.distillation import Distiller
@@ -26,7 +27,7 @@ from training.finetuning.runner import StayingRunner
 from training.finetuning.samples import ReplaySampler, SampleDataset, Unlabelled
 from training.finetuning.segmentor import runnable
 from training.finetuning.teachers import teacher_of
-from training.finetuning.transforms import build_transforms, own_ids
+from training.finetuning.transforms import build_transforms, own_ids, repeats
 from training.finetuning.whole_batch import WholeBatchLoop
 
 log = logging.getLogger(__name__)
@@ -90,10 +91,18 @@ def _network(model: TorchModel, plan: RunPlan) -> Any:
     pool = distillation.pool if plan.unlabelled else 0
     distiller = None
     if max(distillation.failures, distillation.replay, pool) > 0:
-        teacher = teacher_of(model, plan.teachers, mirror=distillation.mirror)
+        teacher = teacher_of(model, plan.teachers, mirror=distillation.mirror, store=_answers(model, plan))
         distiller = Distiller(teacher, plan.settings, align_corners=model.align_corners)
     weights = class_weights(model, plan.settings, plan.failures, plan.replay, plan.seed)
     return runnable(model, plan.settings, weights, distiller)
+
+
+def _answers(model: TorchModel, plan: RunPlan) -> AnswerStore | None:
+    """Where teachers' answers are kept, if the same images come again."""
+    capacity = answers_for(model.device, plan.settings.distillation.cache_bytes)
+    if plan.answers is None or not capacity or not repeats(build_transforms(model, plan.settings)):
+        return None
+    return AnswerStore(plan.answers, capacity)
 
 
 def _attempt(

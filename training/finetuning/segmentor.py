@@ -28,13 +28,20 @@ def runnable(
     An mmsegmentation model is that itself, with its own losses, unless it has a teacher. `weights` are the loss's for
     each output.
     """
-    if settings.channels_last:
+    if is_channels_last(model, settings):
         model.module.to(memory_format=torch.channels_last)
     if not isinstance(model, MmsegModel):
         return LogitsSegmentor(model, settings, weights, distiller)
     if weights is not None:
         _weigh_heads(model, weights)
     return DistilledSegmentor(model, distiller) if distiller else model.module
+
+
+def is_channels_last(model: TorchModel, settings: TrainingSettings) -> bool:
+    """Whether images and weights lie so in memory."""
+    if settings.channels_last is not None:
+        return settings.channels_last
+    return model.device.type == "cpu" or settings.precision != "fp32"
 
 
 class LogitsSegmentor(BaseModel):  # type: ignore[misc]
@@ -76,7 +83,7 @@ class LogitsSegmentor(BaseModel):  # type: ignore[misc]
     def forward(self, inputs: torch.Tensor, data_samples: list[Any], mode: str = "tensor") -> Any:
         """{"loss_ce": cross-entropy, ...} in mode "loss", logits (n, C, h, w) otherwise."""
         model = self._adapter[0]
-        if self._settings.channels_last:
+        if is_channels_last(model, self._settings):
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         logits = model.logits(inputs)
         if mode != "loss":

@@ -1,6 +1,7 @@
 """Whose answers a new version is held to: the version before, alone or averaged with competing models."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,7 @@ from mad_backend.errors import TrainingError
 from mad_backend.models.graph import InferenceGraph
 from mad_backend.models.mmseg_model import MmsegModel, head_logits
 from mad_backend.models.torch_model import TorchModel
+from training.finetuning.answers import AnswerStore, answerer, key_of
 from training.finetuning.losses import sampled, two_or_more
 from training.finetuning.transforms import own_ids
 
@@ -53,12 +55,12 @@ class Teacher(Protocol):
 class FrozenTeacher:
     """A model as it is when this is made, in inference mode; it shares nothing with the one that is trained on."""
 
-    def __init__(self, model: TorchModel) -> None:
-        self._runner = _Runner(model, deepcopy(model.module).eval())
-        self._align_corners = model.align_corners
+    def __init__(self, model: TorchModel, store: AnswerStore | None = None) -> None:
+        key = answerer(model) if store else ""
+        self._runner = _Runner(model, deepcopy(model.module).eval(), store, key)
 
     def answers(self, inputs: torch.Tensor, points: Points, *, mirrored: bool = False) -> torch.Tensor:
-        return points.of(self._runner.logits(inputs, mirrored=mirrored), align_corners=self._align_corners)
+        return self._runner.logits(inputs, points, mirrored=mirrored)
 
 
 class CompetingTeacher:
@@ -68,7 +70,7 @@ class CompetingTeacher:
     TrainingError where it cannot answer a class that the student can.
     """
 
-    def __init__(self, model: TorchModel, student: TorchModel) -> None:
+    def __init__(self, model: TorchModel, student: TorchModel, store: AnswerStore | None = None) -> None:
         missing = student.class_ids - model.class_ids
         if missing:
             names = ", ".join(student.labels.names[i] for i in sorted(missing))
@@ -77,7 +79,8 @@ class CompetingTeacher:
                 "training.distillation.teachers"
             )
         self._model, self._student = model, student
-        self._runner = _Runner(model, model.module)
+        key = answerer(model, student.mean, student.std, student.is_bgr) if store else ""
+        self._runner = _Runner(model, model.module, store, key, self._renormalised)
         own = own_ids(student)
         self._outputs = torch.zeros(len(student.own_classes), max(2, len(model.own_classes)))
         for output, label in enumerate(model.table[: len(model.own_classes)]):
@@ -85,8 +88,7 @@ class CompetingTeacher:
                 self._outputs[own[label], output] = 1
 
     def answers(self, inputs: torch.Tensor, points: Points, *, mirrored: bool = False) -> torch.Tensor:
-        logits = two_or_more(self._runner.logits(self._renormalised(inputs), mirrored=mirrored))
-        shares = points.of(logits, align_corners=self._model.align_corners).softmax(1)
+        shares = two_or_more(self._runner.logits(inputs, points, mirrored=mirrored)).softmax(1)
         known = torch.einsum("oc,nchw->nohw", self._outputs.to(shares.device), shares)
         return (known / known.sum(1, keepdim=True).clamp(min=LEAST)).clamp(min=LEAST).log()
 
@@ -118,33 +120,87 @@ class MeanTeacher:
         return (sum(views[1:], views[0]) / len(views)).clamp(min=LEAST).log()
 
 
-def teacher_of(student: TorchModel, others: Sequence[TorchModel], *, mirror: bool) -> Teacher:
-    """The student as it is now, alone or as one of several."""
-    own = FrozenTeacher(student)
+def teacher_of(
+    student: TorchModel, others: Sequence[TorchModel], *, mirror: bool, store: AnswerStore | None = None
+) -> Teacher:
+    """The student as it is now, alone or as one of several; what they answered is kept in `store`."""
+    own = FrozenTeacher(student, store)
     if not others and not mirror:
         return own
-    return MeanTeacher([own, *(CompetingTeacher(other, student) for other in others)], mirror=mirror)
+    return MeanTeacher([own, *(CompetingTeacher(other, student, store) for other in others)], mirror=mirror)
 
 
 class _Runner:
-    """A network in inference mode, wherever the images are."""
+    """A network in inference mode, wherever the images are, which is asked once about each where there is a store.
 
-    def __init__(self, model: TorchModel, module: torch.nn.Module) -> None:
+    `key` is the network's there; `prepare` makes its input of the student's.
+    """
+
+    def __init__(
+        self,
+        model: TorchModel,
+        module: torch.nn.Module,
+        store: AnswerStore | None,
+        key: str,
+        prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         self._module = module
+        self._align_corners = model.align_corners
+        self._store, self._key, self._prepare = store, key, prepare
         forward = head_logits if isinstance(model, MmsegModel) else model.run
         self._graph = InferenceGraph(model.name, module, forward, model.canvas.size, model.settings.precision)
 
-    def logits(self, inputs: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
-        """(n, C, h, w) float32 of a (n, 3, H, W) batch."""
+    def logits(self, inputs: torch.Tensor, points: Points, *, mirrored: bool) -> torch.Tensor:
+        """(n, C, h', w') float32 at `points` of a (n, 3, H, W) batch; `mirrored` as in `Teacher`."""
+        if self._store is None:
+            return self._at(points, self._asked(inputs, mirrored=mirrored), mirrored=mirrored)
+        digests = self._store.digests(inputs, mirrored=mirrored)
+        # Batches of one: a slice has the strides of its batch, by which convolutions choose how to sum.
+        answers = [
+            self._recalled(self._store, inputs[n : n + 1], digest, points, mirrored=mirrored)
+            for n, digest in enumerate(digests)
+        ]
+        return torch.cat(answers)
+
+    def _recalled(
+        self, store: AnswerStore, image: torch.Tensor, digest: str, points: Points, *, mirrored: bool
+    ) -> torch.Tensor:
+        """(1, C, h', w') at `points`: from the logits that are kept, or from those at the points where these are fewer.
+
+        What was asked just now passes the same operations as what is kept.
+        """
+        whole, sampled = key_of(self._key, digest), key_of(self._key, digest, points, mirrored)
+        kept = store.get(whole)
+        if kept is not None:
+            return self._at(points, torch.from_numpy(kept).to(image.device), mirrored=mirrored)
+        kept = store.get(sampled)
+        if kept is not None:
+            return torch.from_numpy(kept).to(image.device)
+        seen = self._asked(image, mirrored=mirrored)
+        found = self._at(points, seen, mirrored=mirrored)
+        if math.prod(seen.shape[-2:]) <= math.prod(found.shape[-2:]):
+            store.put(whole, seen.cpu().numpy())
+        else:
+            store.put(sampled, found.cpu().numpy())
+        return found
+
+    def _asked(self, inputs: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
+        """(n, C, h, w) float32 logits of a (n, 3, H, W) batch, or of its mirror image."""
         self._module.to(inputs.device)
         devices = [inputs.device] if inputs.device.type == "cuda" else []
-        batch = inputs.detach().float()
         # Some heads draw random numbers, which shall be the student's whether it was resumed or not.
         with torch.random.fork_rng(devices=devices), torch.autocast(inputs.device.type, enabled=False):
             torch.manual_seed(0)
+            batch = inputs.detach().float()
+            batch = self._prepare(batch) if self._prepare else batch
             answer = self._graph(batch.flip(-1) if mirrored else batch)
-        answer = answer.clone()  # an inference tensor cannot be kept for the student's backward pass
-        return answer.flip(-1) if mirrored else answer
+        # An inference tensor cannot be kept for the student's backward pass.
+        return answer.clone(memory_format=torch.contiguous_format)
+
+    def _at(self, points: Points, answer: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
+        """At `points`, turned back if the answer is of a mirror image; in one order of memory, by which sums round."""
+        turned = answer.flip(-1) if mirrored else answer
+        return points.of(turned, align_corners=self._align_corners).contiguous()
 
 
 def _channels(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,9 @@ from mad_backend.settings import TrainingSettings
 
 LOADERS = frozenset({"LoadImageFromFile", "LoadAnnotations"})
 
+FIXED = frozenset({"Resize", "RandomFlip", "PackSegInputs"})
+"""Steps after which an image is one of a few."""
+
 
 def build_transforms(model: TorchModel, settings: TrainingSettings) -> Any:
     """The transforms between a loaded sample and the network.
@@ -44,6 +47,11 @@ def build_transforms(model: TorchModel, settings: TrainingSettings) -> Any:
     if settings.photometric:
         steps.append({"type": "PhotoMetricDistortion"})
     return Compose([*steps, {"type": "PackSegInputs"}])
+
+
+def repeats(transforms: Any) -> bool:
+    """Whether an image leaves `transforms` the same each time, or mirrored."""
+    return all(type(step).__name__ in FIXED for step in transforms.transforms)
 
 
 class RandomScale:

@@ -4,15 +4,17 @@ They know the true label maps of the pool, which nothing else in this project ev
 """
 
 import hashlib
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
+from PIL import Image
 
-from mad_backend.core.labels import VOID, LabelMap
+from mad_backend.core.labels import VOID, LabelMap, LabelSet
 from mad_backend.core.metrics import confusion_matrix, mean_iou
 from mad_backend.core.records import (
     Check,
@@ -28,6 +30,8 @@ from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
 from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import list_labelled
+from mad_backend.pool.truths import Truth
+from mad_backend.settings import OracleSettings
 from sync.check_project import check_id, checked_image, drawn_map
 from sync.client import LabelStudioClient
 from sync.pull import PullProgress
@@ -40,32 +44,57 @@ LEVELS = (0.35, 0.5, 0.65, 0.8)
 """Image mIoU at which an opinion changes from bad to poor, fair, good, excellent."""
 SLIPS_IN = 6
 """Of so many label maps that the crowd draws, one has an error, for its checkers to find."""
-NOISE = 0.06
-"""Standard deviation of a rater's impression of quality, in mIoU; each rater also has a bias of half as much."""
+WARP = 8
+"""Points a side between which an outline's error is interpolated: people are off by stretches, not by pixels."""
 
 
 class Oracle:
-    """Answers as a person who sees the truth, with a rater's noise; the same answer to the same question."""
+    """Answers as people who see the truth and err as settings say; the same answer to the same question."""
 
-    def __init__(self, project: Project) -> None:
-        self._labels = project.labels
-        self._seed = project.settings.seed
+    def __init__(
+        self, labels: LabelSet, truths: Mapping[str, Truth], seed: int, settings: OracleSettings
+    ) -> None:
+        self._labels, self._truth = labels, truths
+        self._seed, self._settings = seed, settings
+
+    @classmethod
+    def of(cls, project: Project) -> "Oracle":
+        """Of the pool of a project whose sources say where its label maps are."""
         labelled = list_labelled(project.settings.pool, project.settings.mirrors, project.labels)
-        self._truth = {item.image.image_id: item.truth for item in labelled}
+        truths = {item.image.image_id: item.truth for item in labelled}
+        return cls(project.labels, truths, project.settings.seed, project.settings.simulation.oracle)
 
     def opinion(self, image_id: str, rater: str, label_map: LabelMap) -> int | None:
         """ACR score 1..5 of the target's `label_map`, or None (out-of-domain) when no class of the set is there."""
         truth = self._truth[image_id].read()
         if not np.isin(truth, self._labels.foreground_ids).any():
             return None
+        slip = self._rng("mistake", rater, image_id)
+        if slip.random() < self._settings.mistakes:
+            return int(slip.integers(1, len(LEVELS) + 2))
         quality = mean_iou(confusion_matrix(truth, label_map, len(self._labels)))
-        bias = self._rng(rater).normal(0, NOISE / 2)
-        seen = quality + bias + self._rng(rater, image_id).normal(0, NOISE)
+        bias = self._rng(rater).normal(0, self._settings.bias)
+        seen = quality + bias + self._rng(rater, image_id).normal(0, self._settings.noise)
         return 1 + sum(seen >= level for level in LEVELS)
 
     def drawing(self, image_id: str) -> LabelMap:
         """The label map a perfect annotator draws."""
         return self._truth[image_id].read()
+
+    def flawed_drawing(self, image_id: str) -> LabelMap:
+        """The label map an annotator of these settings draws: outlines moved, an object called by another name."""
+        drawn, rng = self.drawing(image_id), self._rng("drawing", image_id)
+        seen = np.intersect1d(drawn, self._labels.foreground_ids)
+        if len(seen) and rng.random() < self._settings.confusion:
+            others = np.setdiff1d(self._labels.foreground_ids, seen)
+            if len(others):
+                drawn = np.where(drawn == rng.choice(seen), rng.choice(others), drawn).astype(np.uint8)
+        return _warped(drawn, self._settings.boundary, rng) if self._settings.boundary else drawn
+
+    def seconds(self, kind: Literal["rating", "mask"], *what: str) -> float:
+        """How long one answer took: log-normal about the median of settings, by half."""
+        median = self._settings.rating_s if kind == "rating" else self._settings.mask_s
+        return float(median * np.exp(self._rng("seconds", kind, *what).normal(0, math.log(1.5))))
 
     def hasty_drawing(self, image_id: str) -> LabelMap:
         """The same with one class forgotten, in one of `SLIPS_IN` images that show two or more."""
@@ -101,7 +130,7 @@ class OraclePeople:
 
     def __init__(self, project: Project, raters: int) -> None:
         self._project = project
-        self._oracle = Oracle(project)
+        self._oracle = Oracle.of(project)
         self._raters = [f"rater-{n + 1}" for n in range(raters)]
 
     def rate(self, number: int, items: Sequence[PushItem], report: Report) -> PullProgress:
@@ -168,7 +197,7 @@ class SimulatedCrowd:
     def __init__(self, project: Project, clients: Mapping[str, LabelStudioClient]) -> None:
         self._project = project
         self._clients = clients
-        self._oracle = Oracle(project)
+        self._oracle = Oracle.of(project)
 
     def work(
         self,
@@ -236,6 +265,20 @@ class SimulatedCrowd:
         verdict = choice_of(VERDICT_TAG, Verdict.CORRECTED if errors else Verdict.ACCEPTED)
         regions = regions_of(self._oracle.drawing(image_id), self._project.labels)
         return [verdict, *([choice_of(ERRORS_TAG, *errors)] if errors else []), *regions]
+
+
+def _warped(label_map: LabelMap, pixels: int, rng: np.random.Generator) -> LabelMap:
+    """The map with every place moved by at most `pixels` either way, neighbouring places alike."""
+    height, width = label_map.shape
+    coarse = rng.uniform(-pixels, pixels, (2, WARP, WARP)).astype(np.float32)
+    moved = [
+        np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BILINEAR))
+        for part in coarse
+    ]
+    rows = np.clip(np.rint(np.arange(height)[:, None] + moved[0]), 0, height - 1).astype(np.intp)
+    columns = np.clip(np.rint(np.arange(width)[None, :] + moved[1]), 0, width - 1).astype(np.intp)
+    warped: LabelMap = label_map[rows, columns]
+    return warped
 
 
 def _choice(score: int | None) -> dict[str, Any]:
