@@ -17,14 +17,14 @@ from mad_backend.core.duel import Duel, DuelImage, Duellist, DuelResult, Side, i
 from mad_backend.core.records import Candidate
 from mad_backend.core.scores import PairScores
 from mad_backend.core.selection import Window
-from mad_backend.core.testset import draw_test_set, main_foreground, surplus
+from mad_backend.core.testset import draw_test_set
 from mad_backend.engines.base import ModelRecipe
 from mad_backend.errors import MadError, PoolError
 from mad_backend.pool.sources import LabelledImage, list_labelled
 from mad_backend.scan import ScanStatus
 from mad_backend.settings import SelectionSettings
 from training.duel_models import images_seen
-from training.evaluate import matrices_of
+from training.evaluate import matrices_of, without_surplus
 from training.project import Project
 from training.scanning import recipe_key, scan_with
 from training.selecting import selection_windows
@@ -122,10 +122,9 @@ def oracle_labels(project: Project, duel: Duel) -> list[LabelledImage]:
 
 def judge_duel(project: Project, duel: Duel, labelled: Sequence[LabelledImage], labels: str) -> DuelReport:
     """Both models on those of the duel's images that are `labelled`, in the order drawn."""
-    cap = project.settings.test_set.per_class
-    main = {i.image.image_id: main_foreground(i.truth.read(), project.labels) for i in labelled}
-    dropped = surplus(list(main), main, cap) if cap else []
-    items = [item for item in labelled if item.image.image_id not in dropped]
+    items = without_surplus(project, labelled)
+    kept = {item.image.image_id for item in items}
+    given = [item.image.image_id for item in labelled]
     if not items:
         raise MadError(f"the duel {duel.title} has no label map yet; nothing can be told")
     first, second = (matrices_of(project, model.key, items) for model in (duel.first, duel.second))
@@ -137,8 +136,8 @@ def judge_duel(project: Project, duel: Duel, labelled: Sequence[LabelledImage], 
         duel.second.name,
         labels,
         len(duel.images),
-        tuple(i for i in d if i not in main),
-        tuple(dropped),
+        tuple(i for i in d if i not in given),
+        tuple(i for i in given if i not in kept),
         score_duel(first, second, counted),
         tuple(
             ScoredImage(item.image.image_id, item.image.path, d[item.image.image_id], *pair)

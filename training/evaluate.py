@@ -164,6 +164,19 @@ def matrices_of(project: Project, key: str, items: Sequence[LabelledImage]) -> N
     return np.stack(matrices)
 
 
+def without_surplus(project: Project, items: Sequence[LabelledImage]) -> list[LabelledImage]:
+    """A test set, in the order drawn, without images of one main object beyond `test_set.per_class`.
+
+    Only the human label map tells which that is (method.md section 5).
+    """
+    cap = project.settings.test_set.per_class
+    if cap is None:
+        return list(items)
+    main = {item.image.image_id: main_foreground(item.truth.read(), project.labels) for item in items}
+    dropped = set(surplus(list(main), main, cap))
+    return [item for item in items if item.image.image_id not in dropped]
+
+
 def read_matrices(row: EvaluationRow) -> NDArray[np.int64]:
     """(n, C, C + 1) int64 per-image confusion matrices; raises CorruptFileError if the file changed."""
     try:
@@ -223,13 +236,7 @@ def _restored(grid: Grid, label_map: LabelMap | None, truth: LabelMap) -> LabelM
 
 
 def _test_items(project: Project, number: int) -> list[LabelledImage]:
-    drawn = _labelled(project, number, project.store.choices.test_set(number))
-    cap = project.settings.test_set.per_class
-    if cap is None:
-        return drawn
-    main = {item.image.image_id: main_foreground(item.truth.read(), project.labels) for item in drawn}
-    dropped = set(surplus(list(main), main, cap))
-    return [item for item in drawn if item.image.image_id not in dropped]
+    return without_surplus(project, _labelled(project, number, project.store.choices.test_set(number)))
 
 
 def _labelled(project: Project, number: int, image_ids: Sequence[str]) -> list[LabelledImage]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from mad_backend.core.records import ModelVersion
-from mad_backend.core.testset import main_foreground, surplus
 from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import LabelledImage
 from mad_backend.pool.truths import Truth
-from training.evaluate import T0, matrices_of
+from training.evaluate import T0, matrices_of, without_surplus
 from training.finetune import labelled_samples, make_job
 from training.finetuning.files import write_bytes
 from training.finetuning.version import make_version
@@ -99,7 +98,7 @@ def _measured(
     """Every model on T(0), T(1..r) and W, every version on S(1..r): against the truth, whatever was drawn."""
     sets = {T0: world.t0_report, OPEN: world.labelled(world.open_images)}
     for record in done:
-        sets[f"T({record.number})"] = _capped(world, record.test_set)
+        sets[f"T({record.number})"] = without_surplus(world, world.labelled(list(record.test_set)))
         sets[f"S({record.number})"] = world.labelled(list(record.failures))
     keys = {v.version: world.target_key(v) for v in versions}
     keys |= world.competitor_keys()
@@ -121,13 +120,3 @@ def _measured(
         seconds,
     )
     return Trial(found, matrices)
-
-
-def _capped(world: World, test_set: Sequence[str]) -> list[LabelledImage]:
-    """T without surplus images of one main object, which only the human map tells (method.md section 5)."""
-    items, cap = world.labelled(list(test_set)), world.settings.test_set.per_class
-    if cap is None:
-        return items
-    main = {i.image.image_id: main_foreground(i.truth.read(), world.labels) for i in items}
-    dropped = set(surplus(list(main), main, cap))
-    return [i for i in items if i.image.image_id not in dropped]
