@@ -67,6 +67,8 @@ class TrainingState(Hook):  # type: ignore[misc]
         self._average: RunningAverage | None = None
         self.start_score: DevScore | None = None
         self.curve: list[EpochRecord] = []
+        self.hopeless: str | None = None
+        """Why the run was ended before its time, if it was."""
 
     def before_train(self, runner: Runner) -> None:
         # Only now: the Runner initialises weights afresh just before this.
@@ -89,6 +91,7 @@ class TrainingState(Hook):  # type: ignore[misc]
         runner.train_loop._iter = saved["iter"]  # noqa: SLF001
         self.curve = [EpochRecord(**record) for record in saved["curve"]]
         self.start_score = DevScore(*saved["start_score"])
+        self.hopeless = saved.get("hopeless")
         log.info("resumed after epoch %d of %d", saved["epoch"], self._plan.settings.epochs)
         self._stop_if_stale(runner)
 
@@ -149,6 +152,7 @@ class TrainingState(Hook):  # type: ignore[misc]
             "start_score": [self.start_score.benchmark, self.start_score.failures]
             if self.start_score
             else None,
+            "hopeless": self.hopeless,
             **({"average": self._average.weights} if self._average else {}),
         }
         save_state(self._folder / LAST, saved)
@@ -163,6 +167,10 @@ class TrainingState(Hook):  # type: ignore[misc]
         if rank() == 0 and best_of(self.curve) is not best:
             score.write(self._folder)
             save_state(self._folder / BEST, {"model": self._model.module.state_dict()})
+        reason = self._plan.hopeless(epoch, score) if self._plan.hopeless else None
+        # The first of several processes alone knows; the others have to stop with it.
+        if from_first([float(reason is not None)], self._model.device)[0]:
+            self.hopeless = reason or "so says the process that measures"
 
     def _score(self) -> DevScore:
         """The same in every process, as the first one measured it."""
@@ -176,7 +184,10 @@ class TrainingState(Hook):  # type: ignore[misc]
         return DevScore(benchmark, None if math.isnan(failures) else failures, matrices)
 
     def _stop_if_stale(self, runner: Runner) -> None:
-        """Ends the run after the last epoch when `patience` epochs brought none that is better."""
+        """Ends the run after the last epoch when it is hopeless, or `patience` epochs brought none that is better."""
+        if self.hopeless:
+            log.info("at %g: the run is ended, as %s", self._learning_rate, self.hopeless)
+            runner.train_loop.stop_training = True
         best, patience = best_of(self.curve), self._plan.settings.patience
         if best and patience is not None and self.curve[-1].epoch - best.epoch >= patience:
             log.info("at %g: no better epoch since %d, which ends the run", self._learning_rate, best.epoch)

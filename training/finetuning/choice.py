@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Sequence
 
-from mad_backend.core.statistics import estimate_difference
-from training.finetuning.dev import read_matrices
+import numpy as np
+from numpy.typing import NDArray
+
+from mad_backend.core.statistics import Estimate, estimate_difference
+from training.finetuning.dev import DevScore, read_matrices
 from training.finetuning.job import Job
-from training.finetuning.plan import RunResult
+from training.finetuning.plan import Hopeless, RunResult
 
 WHY = {
     "best": "the highest dev score of all epochs of all learning rates; of equal ones the lower rate, then the earlier "
@@ -15,6 +18,9 @@ WHY = {
     "the dev set beyond doubt (interval of the paired difference, 95 %)",
 }
 """What settings' `choose` means, for the record."""
+
+PATIENT_SHARE = 1 / 3
+"""Of a run's epochs, before which none is told that it is hopeless: large steps look bad at first."""
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +43,12 @@ def careful(job: Job, runs: Sequence[RunResult]) -> RunResult:
     they risk, those with a teacher first, small rates first; each takes the place of the one before it if the 95 %
     interval of the paired difference lies above 0.
     """
-    free = job.settings.distillation.free_rates
-    order = sorted(runs, key=lambda run: (run.learning_rate in free, run.learning_rate))
-    chosen = order[0]
-    for other in order[1:]:
-        before, after = read_matrices(chosen.folder), read_matrices(other.folder)
-        if before is None or after is None:
+    by_rate = {run.learning_rate: run for run in runs}
+    chosen, *others = (by_rate[rate] for rate in by_risk(job, list(by_rate)))
+    for other in others:
+        gain = _gain(job, chosen, read_matrices(other.folder))
+        if gain is None:
             continue
-        gain = estimate_difference(after, before, job.counted)
         is_better = gain.low > 0
         log.info(
             "at %g instead of %g: %+.2f [%+.2f, %+.2f] points on the dev set; %s",
@@ -58,3 +62,40 @@ def careful(job: Job, runs: Sequence[RunResult]) -> RunResult:
         if is_better:
             chosen = other
     return chosen
+
+
+def by_risk(job: Job, rates: Sequence[float]) -> list[float]:
+    """`rates` in the order in which they are trained and, if the choice is careful, looked at: the safest first."""
+    if job.settings.choose != "careful":
+        return list(rates)
+    free = job.settings.distillation.free_rates
+    return sorted(rates, key=lambda rate: (rate in free, rate))
+
+
+def hopeless_beside(job: Job, earlier: Sequence[RunResult]) -> Hopeless | None:
+    """When to end a run that a careful choice would not take, since it is worse than `earlier` ones beyond doubt.
+
+    It is looked at from the end of the first third of its epochs on. None where nothing is to compare it with.
+    """
+    if job.settings.choose != "careful" or not earlier:
+        return None
+    leader = careful(job, earlier)
+
+    def hopeless(epoch: int, score: DevScore) -> str | None:
+        epochs = job.settings.epochs
+        is_asked = PATIENT_SHARE * epochs <= epoch < epochs
+        gain = _gain(job, leader, score.matrices) if is_asked else None
+        if gain is None or gain.high >= 0:
+            return None
+        return (
+            f"epoch {epoch} is worse than what {leader.learning_rate:g} came to beyond doubt: "
+            f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points on the dev set"
+        )
+
+    return hopeless
+
+
+def _gain(job: Job, over: RunResult, matrices: NDArray[np.int64] | None) -> Estimate | None:
+    """What these dev matrices are better by; None where one side's are not known."""
+    before = read_matrices(over.folder)
+    return None if before is None or matrices is None else estimate_difference(matrices, before, job.counted)

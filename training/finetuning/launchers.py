@@ -11,6 +11,7 @@ import torch
 from mad_backend.errors import TrainingError
 from mad_backend.settings import LauncherSettings
 from training.finetuning.children import Start, look_after
+from training.finetuning.choice import by_risk
 from training.finetuning.job import Job
 from training.finetuning.memory import Parts
 from training.finetuning.progress import Meter
@@ -21,17 +22,22 @@ LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 
 
 def launch(job: Job, rates: Sequence[float], meter: Meter) -> None:
-    """Trains at each of `rates`; raises TrainingError with what a process that failed said."""
+    """Trains at each of `rates`; raises TrainingError with what a process that failed said.
+
+    Runs that follow one another are all looked at again, the safest first: what is finished is only read, and tells
+    the others whether they are hopeless.
+    """
     launcher = job.settings.launcher
     devices = devices_of(job)
     if launcher.kind != "local":
-        _together(job, rates, meter)
+        _together(job, by_risk(job, job.settings.learning_rates), meter)
     elif len(devices) > 1 and len(rates) > 1:
         path = job.write()
         starts = [_alone(job, path, rate) for rate in rates]
         look_after(starts, devices, launcher.stall_s, meter)
     else:
-        train_rates(job, rates, meter, meter.finish, devices[0] if devices else None)
+        device = devices[0] if devices else None
+        train_rates(job, by_risk(job, job.settings.learning_rates), meter, meter.finish, device)
 
 
 def devices_of(job: Job) -> tuple[str, ...]:

@@ -11,6 +11,9 @@ from training.finetuning.dev import DevScore
 from training.finetuning.progress import Progress
 from training.finetuning.samples import Sample
 
+Hopeless = Callable[[int, DevScore], str | None]
+"""(epoch, its dev score) -> why the run cannot be chosen any more, None while it can."""
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -62,7 +65,7 @@ class RunPlan:
 
     `unlabelled`: images of the pool that f(i-1) answers, for distillation, and `teachers` beside it; `answers` is a
     folder for what they answer, None: they are asked each time. `measure` is asked of f(i-1), after each epoch, and of
-    each mixture.
+    each mixture; `hopeless`, of an epoch and its dev score, says why the run need not go on, or None.
     """
 
     failures: Sequence[Sample]
@@ -75,3 +78,4 @@ class RunPlan:
     unlabelled: Sequence[Path] = ()
     teachers: Sequence[TorchModel] = ()
     answers: Path | None = None
+    hopeless: Hopeless | None = None

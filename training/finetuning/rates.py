@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from mad_backend.models.torch_model import TorchModel
+from training.finetuning.choice import hopeless_beside
 from training.finetuning.dev import DevScore
 from training.finetuning.job import ANSWERS, Job
-from training.finetuning.plan import RunPlan
+from training.finetuning.plan import RunPlan, RunResult
 from training.finetuning.progress import Progress
 from training.finetuning.ranks import rank
 from training.finetuning.run import train
@@ -26,12 +27,16 @@ def train_rates(
     finished: Callable[[float], None] | None = None,
     device: str | None = None,
 ) -> None:
-    """Trains at each rate, on `device` in place of the target's own; `finished` is told of each that is over."""
+    """Trains at each rate, on `device` in place of the target's own; `finished` is told of each that is over.
+
+    A rate that is worse beyond doubt than those before it ends early, where the choice is careful (`by_risk`).
+    """
     if job.settings.threads:
         # Sums over another number of threads round differently.
         torch.set_num_threads(job.settings.threads)
     measure = job.dev_set().score if rank() == 0 else _not_here
     teachers = job.load_teachers(device)
+    earlier: list[RunResult] = []
     for rate in rates:
         plan = RunPlan(
             job.failures,
@@ -44,8 +49,11 @@ def train_rates(
             job.unlabelled,
             teachers,
             job.answers or job.folder / ANSWERS,
+            hopeless_beside(job, earlier) if rank() == 0 else None,
         )
-        train(job.start(device), rate, plan, run_folder(job, rate))
+        result = train(job.start(device), rate, plan, run_folder(job, rate))
+        if isinstance(result, RunResult):
+            earlier.append(result)
         if finished:
             finished(rate)
 

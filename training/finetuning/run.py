@@ -133,7 +133,7 @@ def _attempt(
         except DivergedError as error:
             log.warning("the run at %g is stopped: %s", learning_rate, error)
             return str(error)
-    return None
+    return state.hopeless
 
 
 def load_best(model: TorchModel, result: RunResult) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from mad_backend.settings import TrainingSettings
 from training.finetune import round_job
-from training.finetuning.choice import choose
-from training.finetuning.dev import DevScore
+from training.finetuning.choice import by_risk, choose, hopeless_beside
+from training.finetuning.dev import DevScore, read_matrices
 from training.finetuning.job import Job
 from training.finetuning.plan import EpochRecord, RunResult
 from training.project import Project
@@ -66,3 +66,31 @@ def test_a_rate_without_a_teacher_trains_without_one(job: Job) -> None:
     assert job.settings.at(3e-5).distillation.pool > 0
     assert job.settings.at(3e-4).distillation.pool == 0
     assert job.settings.at(3e-4).distillation.labels == 1
+
+
+def test_a_run_that_a_careful_choice_would_not_take_is_hopeless_after_a_third_of_its_epochs(
+    job: Job, tmp_path: Path
+) -> None:
+    patient = replace(job, settings=job.settings.model_copy(update={"epochs": 6}))
+    small, weak = run(tmp_path / "s", 3e-5, 0.75), run(tmp_path / "w", 1e-4, 0.60)
+    hopeless = hopeless_beside(patient, [weak, small])
+    assert hopeless is not None
+    worse = DevScore(0.5, None, read_matrices(run(tmp_path / "l", 3e-4, 0.70, spread=0.05).folder))
+    doubtful = DevScore(0.5, None, read_matrices(run(tmp_path / "d", 2e-4, 0.74, spread=0.2).folder))
+    assert hopeless(1, worse) is None, "too early"
+    told = hopeless(2, worse)
+    assert told is not None
+    assert told.startswith("epoch 2 is worse than what 3e-05 came to beyond doubt: -")
+    assert hopeless(6, worse) is None, "nothing is left to be saved"
+    assert hopeless(2, doubtful) is None
+    assert hopeless(2, DevScore(0.5)) is None, "its matrices are not known"
+
+
+def test_only_a_careful_choice_orders_rates_and_gives_any_up(job: Job, tmp_path: Path) -> None:
+    found = [run(tmp_path / "s", 3e-5, 0.75)]
+    assert hopeless_beside(job, []) is None
+    assert by_risk(job, [3e-4, 1e-4, 3e-5]) == [3e-5, 1e-4, 3e-4]
+    assert by_risk(job, [5e-4, 3e-4, 1e-3]) == [5e-4, 1e-3, 3e-4], "the one without a teacher last"
+    paper = replace(job, settings=TrainingSettings.model_validate({"recipe": "paper"}))
+    assert hopeless_beside(paper, found) is None
+    assert by_risk(paper, [3e-4, 3e-5]) == [3e-4, 3e-5]

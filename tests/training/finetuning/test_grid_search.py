@@ -2,8 +2,10 @@
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import torch
 
 from mad_backend.errors import StoreError, TrainingError
 from mad_backend.settings import TrainingSettings
-from tests.training.conftest import CONFIGS
+from tests.training.conftest import CONFIGS, samples_of
 from tests.training.finetuning.small_jobs import MakeJob, job_maker
 from training.finetuning.files import check_room, save_state
 from training.finetuning.grid_search import forget_weights, needed_bytes, search
+from training.finetuning.job import Job
 from training.finetuning.plan import RunResult
 from training.finetuning.rates import run_folder
 
@@ -166,6 +169,48 @@ def test_a_grid_that_was_ended_between_two_rates_goes_on_to_the_same_result(make
     forget_weights(job)
     assert not list(job.folder.rglob("*.pt"))
     assert len(list(job.folder.glob("*/result.json"))) == 2
+
+
+CAREFUL = {
+    "choose": "careful",
+    "learning_rates": (1e-7, 1e-2),
+    # By which the rate that learns nothing comes second.
+    "distillation": {"free_rates": [1e-7]},
+    "epochs": 6,
+}
+
+
+def with_dev(job: Job, scenes: Path) -> Job:
+    """As many images as it takes to be sure."""
+    return replace(job, dev=tuple(samples_of(scenes / "t0", "masks", 12)))
+
+
+def test_a_rate_that_is_worse_beyond_doubt_is_given_up_whatever_happens_meanwhile(
+    make_job: MakeJob, scenes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    wanted = search(with_dev(make_job(**CAREFUL), scenes), quiet)
+    still, learns = sorted(wanted.runs, key=lambda run: run.learning_rate)
+    assert wanted.best == learns
+    assert (len(learns.curve), learns.stopped) == (6, None)
+    assert len(still.curve) == 2
+    assert "is worse than what 0.01 came to beyond doubt" in str(still.stopped)
+    assert "at 1e-07: the run is ended, as epoch 2 is worse" in caplog.text
+    job = with_dev(make_job(folder="ended", **CAREFUL), scenes)
+    with pytest.raises(StopError):
+        search(job, stop_when(lambda note: "at 1e-07 epoch 2" in note))
+    found = search(job, quiet)
+    assert [(r.curve, r.stopped) for r in found.runs] == [(r.curve, r.stopped) for r in wanted.runs]
+
+
+def test_a_rate_is_given_up_by_all_processes_that_learn_it(
+    make_job: MakeJob, scenes: Path, own_processes: None
+) -> None:
+    launcher = {"kind": "torchrun", "processes": 2, "stall_s": 120}
+    found = search(with_dev(make_job(**CAREFUL, launcher=launcher), scenes), quiet)
+    still, learns = sorted(found.runs, key=lambda run: run.learning_rate)
+    assert (len(still.curve), len(learns.curve)) == (2, 6)
+    assert "beyond doubt" in str(still.stopped)
 
 
 def test_rates_side_by_side_give_what_they_give_one_after_another(
