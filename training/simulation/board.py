@@ -55,7 +55,7 @@ def run_trials(
 
     Raises MadError naming the trials that failed and why, once all others are through.
     """
-    waiting = [t for t in plan.trials if not Trial.finished(plan.folder(*t), fingerprints[t])]
+    waiting = [t for t in plan.trials if not Trial.finished(plan.folder(*t), fingerprints[t], plan.rounds)]
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     failed: dict[tuple[str, int], str] = {}
     done: list[tuple[str, int]] = []
@@ -79,7 +79,7 @@ def run_trials(
     if failed:
         reasons = "; ".join(f"{s}, seed {n}: {why} ({_log(plan, (s, n))})" for (s, n), why in failed.items())
         raise MadError(f"{len(failed)} of {len(done)} trials failed, the others are kept: {reasons}")
-    found = [Trial.read(plan.folder(*trial)) for trial in plan.trials]
+    found = [Trial.finished(plan.folder(*t), fingerprints[t], plan.rounds) for t in plan.trials]
     return [trial for trial in found if trial]
 
 

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from mad_backend.competition import main_classes
 from mad_backend.core.duel import DuelResult, score_duel
 from mad_backend.core.records import ModelVersion
+from mad_backend.core.statistics import Estimate
 from training.duel import find_duel
 from training.evaluate import matrices_of
 from training.selecting import selection_windows
 from training.simulation.board import Plan
 from training.simulation.choosing import pair_scores
+from training.simulation.pooled import Part, pooled_difference
 from training.simulation.records import Trial
 from training.simulation.results import Spread
 from training.simulation.world import World
@@ -19,7 +21,10 @@ from training.simulation.world import World
 
 @dataclass(frozen=True)
 class SimulatedDuel:
-    """The duels of two strategies under every seed; `wins` and `losses` are images, summed over seeds."""
+    """The duels of two strategies under every seed; `wins` and `losses` are images, summed over seeds.
+
+    `over_images`: the difference on the images of all seeds together, with its interval over images.
+    """
 
     first: str
     second: str
@@ -27,6 +32,7 @@ class SimulatedDuel:
     first_miou: Spread
     second_miou: Spread
     difference: Spread
+    over_images: Estimate
     wins: int
     losses: int
 
@@ -36,15 +42,17 @@ def hold_duels(plan: Plan, trials: Sequence[Trial]) -> list[SimulatedDuel]:
     by_place = {(t.record.strategy, t.record.seed): t for t in trials}
     found = []
     for second in plan.strategies[1:]:
-        results = [
-            _duel(_world(plan, seed), by_place[plan.strategies[0], seed], by_place[second, seed])
-            for seed in range(plan.seeds)
-        ]
-        found.append(_together(plan, second, results))
+        parts, results = [], []
+        for seed in range(plan.seeds):
+            world = _world(plan, seed)
+            part = _duel(world, by_place[plan.strategies[0], seed], by_place[second, seed])
+            parts.append(part)
+            results.append(score_duel(part[1], part[2], world.counted_classes))
+        found.append(_together(plan, second, results, pooled_difference(parts, world.counted_classes)))
     return found
 
 
-def _together(plan: Plan, second: str, results: Sequence[DuelResult]) -> SimulatedDuel:
+def _together(plan: Plan, second: str, results: Sequence[DuelResult], over_images: Estimate) -> SimulatedDuel:
     return SimulatedDuel(
         plan.strategies[0],
         second,
@@ -52,6 +60,7 @@ def _together(plan: Plan, second: str, results: Sequence[DuelResult]) -> Simulat
         Spread.of([r.first.value for r in results]),
         Spread.of([r.second.value for r in results]),
         Spread.of([r.difference.value for r in results]),
+        over_images,
         sum(r.wins for r in results),
         sum(r.losses for r in results),
     )
@@ -61,8 +70,8 @@ def _world(plan: Plan, seed: int) -> World:
     return World.open_for(plan.config, plan.folder(plan.strategies[0], seed), plan.cache, seed)
 
 
-def _duel(world: World, first: Trial, second: Trial) -> DuelResult:
-    """On images of the pool that neither learnt; labels are the truth."""
+def _duel(world: World, first: Trial, second: Trial) -> Part:
+    """Images of the pool that neither learnt, and how both do on them; labels are the truth."""
     keys = [world.target_key(_last(trial)) for trial in (first, second)]
     learnt = {i for trial in (first, second) for r in trial.record.rounds for i in r.failures}
     scores = pair_scores(world, keys[0], keys[1], sorted(world.pool))
@@ -76,9 +85,9 @@ def _duel(world: World, first: Trial, second: Trial) -> DuelResult:
         world.settings.seed,
         world.settings.test_set.per_class,
     )
-    items = world.labelled([image.image_id for image in images])
-    matrices = [matrices_of(world, key, items) for key in keys]
-    return score_duel(matrices[0], matrices[1], world.counted_classes)
+    ids = [image.image_id for image in images]
+    items = world.labelled(ids)
+    return ids, matrices_of(world, keys[0], items), matrices_of(world, keys[1], items)
 
 
 def _last(trial: Trial) -> ModelVersion:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -40,7 +40,10 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A whole trial; `fingerprint` stands for settings, models, images and strategy. `sets` are image ids by name."""
+    """A whole trial; `fingerprint` stands for settings, models, images and strategy. `sets` are image ids by name.
+
+    `paths`, `sets` and the seconds of `compute_s` may be those of more rounds than `rounds` tells of.
+    """
 
     strategy: str
     seed: int
@@ -100,10 +103,12 @@ class Trial:
         return cls(record, {(model, name): m for (model, name), m in matrices.items()})
 
     @classmethod
-    def finished(cls, folder: Path, fingerprint: str) -> "Trial | None":
-        """What is in `folder`, where that is a finished trial of this fingerprint."""
+    def finished(cls, folder: Path, fingerprint: str, rounds: int) -> "Trial | None":
+        """The first `rounds` rounds of what is in `folder`, if that is a trial of this fingerprint with so many."""
         found = cls.read(folder)
-        return found if found and found.record.fingerprint == fingerprint else None
+        if not found or found.record.fingerprint != fingerprint or len(found.record.rounds) < rounds:
+            return None
+        return cls(replace(found.record, rounds=found.record.rounds[:rounds]), found.matrices)
 
 
 _TRIAL = TypeAdapter(TrialRecord)

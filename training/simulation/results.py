@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mad_backend.core.metrics import dataset_miou, mean_iou
-from mad_backend.core.statistics import student_quantile
+from mad_backend.core.statistics import Estimate, student_quantile
 from training.evaluate import T0
 from training.simulation.gates import decisions
+from training.simulation.pooled import gain_over_images, lead_over_images
 from training.simulation.records import OPEN, Trial
 from training.simulation.world import World
 
@@ -45,7 +46,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Point:
-    """f(`number`) of one strategy on one image set: dataset mIoU, and its gain over f(0), after so many labels."""
+    """f(`number`) of one strategy on one image set: dataset mIoU, and its gain over f(0), after so many labels.
+
+    `over_images` is the gain on the images of all seeds together, with its interval over images.
+    """
 
     strategy: str
     image_set: str
@@ -54,16 +58,21 @@ class Point:
     hours: float
     miou: Spread
     gain: Spread
+    over_images: Estimate
 
 
 @dataclass(frozen=True)
 class Lead:
-    """How much more the first strategy's last version gained on an image set than another's, paired by seed."""
+    """How much more the first strategy's last version gained on an image set than another's, paired by seed.
+
+    `over_images`: on the images of all seeds together, paired by image, with its interval over images.
+    """
 
     strategy: str
     over: str
     image_set: str
     difference: Spread
+    over_images: Estimate
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,7 @@ def _point(
         float(np.mean([t.record.hours(number) for t in trials])),
         Spread.of(mious),
         Spread.of([after - before for after, before in zip(mious, starts, strict=True)]),
+        gain_over_images(trials, number, image_set, counted),
     )
 
 
@@ -197,6 +207,7 @@ def _leads(
             over,
             name,
             Spread.of([a - b for a, b in zip(last(strategies[0], name), last(over, name), strict=True)]),
+            lead_over_images(trials[strategies[0]], trials[over], name, counted),
         )
         for over in strategies[1:]
         for name in sets

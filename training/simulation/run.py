@@ -71,7 +71,7 @@ def _simulate(
             plan.strategies,
             lambda what, done, total: status.update(f"preparing: {what}, {done} of {total}"),
         )
-    fingerprints = {(name, seed): world.fingerprint(name, seed, plan.rounds) for name, seed in plan.trials}
+    fingerprints = {(name, seed): world.fingerprint(name, seed) for name, seed in plan.trials}
     trials = run_trials(plan, fingerprints, wanted.jobs or min(os.cpu_count() or 1, MOST_JOBS), console)
     results = gather(trials, world, wanted.goal)
     duels = hold_duels(plan, trials)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from mad_backend.core.statistics import Estimate
 from training.evaluate import T0
 from training.simulation.duels import SimulatedDuel
 from training.simulation.records import OPEN
@@ -40,6 +41,7 @@ def tables_of(results: Results, duels: Sequence[SimulatedDuel]) -> list[TextTabl
     tables = [_gains(results)]
     if results.leads:
         tables.append(_leads(results))
+    tables.append(_over_images(results))
     tables.append(_table_1(results))
     if duels:
         tables.append(_table_2(duels))
@@ -74,6 +76,18 @@ def _leads(results: Results) -> TextTable:
     return TextTable("Lead, points of dataset mIoU, paired by seed", ("", *names), tuple(rows))
 
 
+def _over_images(results: Results) -> TextTable:
+    """Gains and leads once more, with intervals over images; only image sets that all strategies share."""
+    names = (OPEN, T0, "T(1)")
+    found = {(p.strategy, p.image_set): p.over_images for p in results.points if p.number == results.rounds}
+    rows = [(s, *(estimate(found[s, name]) for name in names)) for s in results.strategies]
+    for over in results.strategies[1:]:
+        own = {lead.image_set: lead.over_images for lead in results.leads if lead.over == over}
+        rows.append((f"{results.strategies[0]} - {over}", *(estimate(own[name]) for name in names)))
+    title = f"Gains and leads on the images of {_seeds(results)} together [95 % interval over images]"
+    return TextTable(title, ("", *names), tuple(rows))
+
+
 def _table_1(results: Results) -> TextTable:
     names = list(results.table_1[0].mious)
     rows = [(row.model, *(_value(row.mious[n]) for n in names)) for row in results.table_1]
@@ -93,6 +107,7 @@ def _table_2(duels: Sequence[SimulatedDuel]) -> TextTable:
             _value(duel.first_miou),
             _value(duel.second_miou),
             points(duel.difference),
+            estimate(duel.over_images),
             f"{duel.wins} : {duel.losses}",
         )
         for duel in duels
@@ -103,6 +118,7 @@ def _table_2(duels: Sequence[SimulatedDuel]) -> TextTable:
         "dataset mIoU of the first",
         "of the second",
         "difference, points",
+        "over images",
         "images won : lost",
     )
     return TextTable(title, headers, tuple(rows))
@@ -150,6 +166,13 @@ def points(spread: Spread) -> str:
     """A difference in points of mIoU with its interval."""
     interval = "" if math.isnan(spread.low) else f" [{100 * spread.low:+.1f}, {100 * spread.high:+.1f}]"
     return f"{100 * spread.mean:+.2f}{interval}"
+
+
+def estimate(found: Estimate) -> str:
+    """The same of an estimate."""
+    if math.isnan(found.value):
+        return "not measured"
+    return f"{100 * found.value:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _seeds(results: Results) -> str:

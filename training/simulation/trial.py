@@ -24,11 +24,14 @@ from training.simulation.world import World
 
 
 def run_trial(world: World, strategy: str, rounds: int, report: Report) -> Trial:
-    """Whatever is finished is only read. Label maps of f(0) and the competing models must be there (`prepare`)."""
+    """Whatever is finished is only read, rounds of a shorter trial too.
+
+    Label maps of f(0) and the competing models must be there (`prepare`).
+    """
     folder = world.settings.workspace
     began = time.monotonic()
-    wanted = world.fingerprint(strategy, world.settings.seed, rounds)
-    if found := Trial.finished(folder, wanted):
+    wanted = world.fingerprint(strategy, world.settings.seed)
+    if found := Trial.finished(folder, wanted, rounds):
         return found
     mix = parse_mix(strategy)
     oracle = Oracle(world.labels, world.truths, world.settings.seed, world.settings.simulation.oracle)

@@ -66,12 +66,12 @@ class World(Project):
         """Images of the pool with their true label maps."""
         return [LabelledImage(self.pool[i], self.truths[i]) for i in image_ids]
 
-    def fingerprint(self, strategy: str, seed: int, rounds: int) -> str:
-        """Stands for all that a trial depends on: settings, weights, images, strategy, seed, rounds."""
+    def fingerprint(self, strategy: str, seed: int) -> str:
+        """Stands for all that each round of a trial depends on: settings, weights, images, strategy, seed."""
         settings = self.settings.model_dump(mode="json", exclude=PLACES)
         images = [(i, image.etag) for i, image in sorted(self.pool.items())]
         keys = [self.target_key(self.current_target()), *self.competitor_keys().values()]
-        what = json.dumps([settings, images, keys, strategy, seed, rounds], sort_keys=True)
+        what = json.dumps([settings, images, keys, strategy, seed], sort_keys=True)
         return hashlib.sha256(what.encode()).hexdigest()
 
     @cached_property

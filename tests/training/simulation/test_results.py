@@ -1,5 +1,6 @@
 """Results are the means and differences of what trials hold, by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from mad_backend.core.labels import LabelClass, LabelSet
+from mad_backend.core.statistics import estimate_difference
 from mad_backend.errors import CorruptFileError
 from mad_backend.settings import PromotionSettings
+from training.simulation.pooled import gain_over_images, lead_over_images
 from training.simulation.records import MATRICES, RoundRecord, Trial, TrialRecord
 from training.simulation.results import Point, Spread, gather, labels_at
 from training.simulation.tables import tables_of
@@ -34,7 +37,9 @@ def trial(strategy: str, seed: int, after: float, chosen: tuple[str, ...] = ("x"
     record = TrialRecord(
         strategy, seed, "print", "f@0", ("g",),
         (RoundRecord(1, "f@0", "f@1", 9, ("t",), chosen, 6, 1800, 1800),),
-        {"f@0": None, "f@1": "weights"}, {"S(1)": chosen, "T(1)": tuple("abcdef")}, 10.0,
+        {"f@0": None, "f@1": "weights"},
+        {"S(1)": chosen, "T(0)": tuple("uvwxyz"), **{s: tuple(f"{c}{seed}" for c in "abcdef") for s in ("W", "T(1)")}},
+        10.0,
     )  # fmt: skip
     sets = {"W": 6, "T(0)": 6, "T(1)": 6, "S(1)": len(chosen)}
     shares = {"f@0": 0.5, "f@1": after, "g": 0.8}
@@ -74,6 +79,37 @@ def test_a_lead_is_paired_by_seed() -> None:
     assert set(differences) == {"W", "T(0)", "T(1)"}
     assert differences["W"] == pytest.approx((iou(0.9) - iou(0.6), iou(0.8) - iou(0.7)))
     assert found.lead_over_best["T(1)"].values == pytest.approx((iou(0.9) - iou(0.8), 0))
+
+
+def test_an_image_of_several_seeds_is_one_image_of_them_all() -> None:
+    seeds = [trial("mad", 0, 0.9), trial("mad", 1, 0.8)]
+    # T(0) has the same six images under both seeds, W six of each.
+    after = np.concatenate([t.matrices["f@1", "W"] for t in seeds])
+    before = np.concatenate([t.matrices["f@0", "W"] for t in seeds])
+    assert gain_over_images(seeds, 1, "W", None) == estimate_difference(after, before)
+    summed = estimate_difference(after[:6] + after[6:], before[:6] + before[6:])
+    found = gain_over_images(seeds, 1, "T(0)", None)
+    assert found == summed
+    assert found.value == pytest.approx(iou(0.85) - iou(0.5))
+
+
+def test_a_lead_over_images_is_paired_by_image_and_told_beside_the_one_over_seeds() -> None:
+    rng = np.random.default_rng(3)
+
+    def varied(t: Trial, hard: np.ndarray, by: float) -> Trial:
+        part = np.concatenate([right(h - by, 1) for h in hard])
+        return replace(t, matrices={**t.matrices, ("f@1", "W"): part})
+
+    hard = [rng.uniform(0.3, 0.9, 6) for _ in range(2)]
+    mad = [varied(TRIALS[0], hard[0], 0), varied(TRIALS[2], hard[1], 0)]
+    random = [varied(TRIALS[1], hard[0], 0.05), varied(TRIALS[3], hard[1], 0.05)]
+    found = lead_over_images(mad, random, "W", None)
+    assert 0 < found.low < found.value < found.high, "images differ by far more than the two versions do"
+    results = gather([*mad, *random], WORLD, None)
+    assert next(lead for lead in results.leads if lead.image_set == "W").over_images == found
+    (table,) = [t for t in tables_of(results, []) if "over images" in t.title]
+    assert [row[0] for row in table.rows] == ["mad", "random", "mad - random"]
+    assert table.rows[2][1] == f"{100 * found.value:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def test_an_interval_over_seeds_is_students() -> None:

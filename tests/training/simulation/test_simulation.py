@@ -90,6 +90,25 @@ def test_a_trial_that_was_stopped_comes_to_the_same(simulated: Simulated) -> Non
     assert "M" not in told, "it was chosen again"
 
 
+def test_a_longer_trial_goes_on_from_a_shorter_one_and_holds_it(simulated: Simulated) -> None:
+    """In the trial's own folder: what its first round left is used, and the first round is still what it was."""
+    before = Trial.read(simulated.plan.folder("random", 0))
+    told: list[str] = []
+    longer = run_trial(simulated.world("random"), "random", 2, lambda what, done, total: told.append(what))
+    assert before
+    assert longer.record.rounds[0] == before.record.rounds[0]
+    assert longer.record.versions == ["scenes@0", "scenes@1", "scenes@2"]
+    assert not set(longer.record.rounds[1].failures).intersection(longer.record.rounds[0].failures)
+    assert sum(what == "M" for what in told) == 1, "the first round was chosen again"
+    told.clear()
+    again = run_trial(simulated.world("random"), "random", 1, lambda what, done, total: told.append(what))
+    assert told == []
+    assert again.record.rounds == before.record.rounds
+    for name in ("W", "T(0)", "T(1)"):
+        assert (again.matrices["scenes@1", name] == before.matrices["scenes@1", name]).all()
+    before.write(simulated.plan.folder("random", 0))
+
+
 def test_a_trial_that_fails_is_named_with_its_reason(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("failed")
     plan = Plan(root / "missing.yaml", root, ("mad",), 1, 1)
