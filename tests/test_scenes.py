@@ -106,3 +106,16 @@ def test_the_label_set_file_names_the_same_classes_and_colours() -> None:
     label_set = yaml.safe_load(LABEL_SET.read_text())
     assert tuple(c["name"] for c in label_set["classes"]) == CLASS_NAMES
     assert tuple(c["color"] for c in label_set["classes"]) == CLASS_COLOURS
+
+
+def test_a_pool_shows_as_many_hard_scenes_as_asked_for_and_is_the_benchmark_besides(tmp_path: Path) -> None:
+    easy, hard, mixed = (tmp_path / name for name in ("easy", "hard", "mixed"))
+    for root, share in ((easy, 0.0), (hard, 1.0), (mixed, 0.3)):
+        write_dataset(root, seed=5, pool=20, s0=0, t0=0, hard=share)
+
+    def pixels(root: Path, index: int) -> bytes:
+        return (root / "pool" / "images" / f"pool_{index:05d}.jpg").read_bytes()
+
+    from_hard = [pixels(mixed, i) == pixels(hard, i) for i in range(20)]
+    assert [pixels(mixed, i) == pixels(easy, i) for i in range(20)] == [not h for h in from_hard]
+    assert 2 <= sum(from_hard) <= 12

@@ -216,12 +216,14 @@ def write_dataset(
     s0: int = 160,
     t0: int = 80,
     progress: Callable[[int, int], None] | None = None,
+    hard: float | None = None,
 ) -> int:
     """Draws what is missing under `root` and returns the number of scenes drawn, 0 on a second call.
 
     `s0` and `t0` get images/ and masks/ from the benchmark; `pool` gets images/ from the open world and
     hidden_masks/, which only simulated raters and annotators may read. Images are JPEG, masks palette PNGs
     of class ids. A `root` drawn with another seed: ValueError. `progress(done, total)` is called after each.
+    `hard`: the share of the pool's scenes that are of the hard world, the others being of the benchmark's.
     """
     check_seed(root, seed)
     total, done, drawn = pool + s0 + t0, 0, 0
@@ -239,16 +241,21 @@ def write_dataset(
         for index in range(count):
             image_path, mask_path = images / f"{split}_{index:05d}.jpg", masks / f"{split}_{index:05d}.png"
             if not (image_path.exists() and mask_path.exists()):
-                save_scene(
-                    draw_scene(seed * SEED_STRIDE + SPLIT_OFFSETS[split] + index, domain),
-                    image_path,
-                    mask_path,
-                )
+                number = seed * SEED_STRIDE + SPLIT_OFFSETS[split] + index
+                save_scene(draw_scene(number, _part_of(domain, number, hard)), image_path, mask_path)
                 drawn += 1
             done += 1
             if progress is not None:
                 progress(done, total)
     return drawn
+
+
+def _part_of(domain: Domain, number: int, hard: float | None) -> Domain:
+    """Where the scene `number` of `domain` is from, if `hard` says how much of the open world is hard."""
+    if domain is not Domain.OPEN_WORLD or hard is None:
+        return domain
+    is_hard = np.random.default_rng([number, len(Domain)]).random() < hard
+    return Domain.HARD_WORLD if is_hard else Domain.BENCHMARK
 
 
 def check_seed(root: Path, seed: int) -> None:

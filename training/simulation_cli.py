@@ -42,17 +42,22 @@ def simulate(
     ] = Path("runs/simulation"),
     experiment: Annotated[
         str | None,
-        typer.Option(help="Instead of --config, one of ours: a (VOC, COCO), b (VOC, fresh), c (CamVid)."),
+        typer.Option(
+            help="Instead of --config, one of ours: a (VOC, COCO), b (VOC, fresh), c (CamVid), d (drawn scenes)."
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="The experiment's data.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The experiment's data; d draws its own into the workspace.")
+    ] = None,
     backbone: Annotated[
         Path | None, typer.Option(help="Experiment b: ImageNet weights of EfficientNet-Lite0, a .pth.")
     ] = None,
 ) -> None:
     """Strategies side by side with equal budgets, on labelled images with simulated people: Tables 1 and 2, curves."""
+    from training.simulation.experiments import DRAWN
     from training.simulation.run import Wanted, simulate_all
 
-    if (experiment is None) != (data is None):
+    if (experiment is None or data is None) and not (data is None and experiment in (None, DRAWN)):
         raise SettingsError("--experiment and --data go together: --experiment a --data ../shared/data")
     names = tuple(dict.fromkeys(name.strip() for name in strategies.split(",")))
     wanted = Wanted(names, seeds, rounds, jobs, goal)

@@ -178,4 +178,4 @@ def test_moves_that_the_state_does_not_have_are_refused(make_project: MakeProjec
 
 def test_an_unknown_experiment_is_one_line(tmp_path: Path) -> None:
     answer = mad("simulate", "--experiment", "z", "--data", ".", cwd=tmp_path)
-    assert error_line(answer) == 'there is no experiment "z"; wanted one of a, b, c'
+    assert error_line(answer) == 'there is no experiment "z"; wanted one of a, b, c, d'

@@ -46,8 +46,9 @@ def simulate_all(
     """Runs what is not finished and prints the results; raises MadError."""
     for name in wanted.strategies:
         parse_mix(name)
-    if experiment is not None and data is not None:
+    if experiment is not None:
         workspace = workspace / f"experiment-{experiment}"
+        data = data or workspace / "data"
         config = experiment_settings(experiment, data, workspace)
     plan = Plan(config.resolve(), workspace, wanted.strategies, wanted.seeds, wanted.rounds)
     with _alone_in(workspace):

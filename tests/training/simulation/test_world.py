@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from mad_backend.errors import SettingsError, TrainingError
 from tests.training.conftest import write_config
+from training.simulation import experiments
+from training.simulation.experiments import experiment_settings, prepare_experiment
 from training.simulation.quarantine import left_out, look_alikes
 from training.simulation.world import World
 
@@ -58,3 +61,15 @@ def test_what_is_under_test_is_not_learnt_under_any_name(tmp_path: Path, scenes:
     with pytest.raises(TrainingError, match=hidden):
         left_out(world, [hidden], [*trained, world.pool[hidden]])
     assert hidden not in look_alikes(world, [hidden])
+
+
+def test_experiment_d_draws_its_own_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "SCENES", 3)
+    data, told = tmp_path / "data", Console(quiet=True)
+    world = World.open_for(experiment_settings("d", data, tmp_path), tmp_path / "own", tmp_path / "cache", 0)
+    prepare_experiment("d", world, data, None, told)
+    assert len(world.pool) == 3
+    assert {len(world.s0), len(world.t0)} == {160, 80}
+    drawn = {path: path.stat().st_mtime_ns for path in data.rglob("*.png")}
+    prepare_experiment("d", world, data, None, told)
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*.png")} == drawn
