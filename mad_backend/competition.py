@@ -19,6 +19,9 @@ from mad_backend.store.store import Store
 
 log = logging.getLogger(__name__)
 
+CROWDED = 0.5
+"""Share of what T leaves of M, above which S is hardly the raters' choice."""
+
 
 @dataclass(frozen=True)
 class CutSummary:
@@ -79,6 +82,17 @@ def choose_selection(
         len(spent),
     )
     return selection
+
+
+def little_choice(members: int, rating: RatingSettings, test_set: TestSetSettings) -> str | None:
+    """Says so where S would take most of the `members` of M that T leaves: their ratings would decide nothing."""
+    left = max(0, members - test_set.drawn)
+    if rating.n4 <= CROWDED * left:
+        return None
+    return (
+        f"S takes {min(rating.n4, left)} of the {left} images of M that T leaves, whatever their ratings are; to let "
+        "raters choose, raise selection.n3 or lower rating.n4"
+    )
 
 
 def main_classes(

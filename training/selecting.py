@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mad_backend.competition import StoredPair, find_selection
+from mad_backend.competition import StoredPair, find_selection, little_choice
 from mad_backend.core.records import ModelVersion
 from mad_backend.core.selection import Selection, Window, area_windows
 from mad_backend.errors import MadError
@@ -47,6 +47,7 @@ class Preview:
     windows: Mapping[int, Window]
     class_names: Mapping[int, str]
     left_out: LeftOut
+    little_choice: str | None
 
 
 def preview_selection(project: Project, target: ModelVersion) -> Preview:
@@ -63,12 +64,14 @@ def preview_selection(project: Project, target: ModelVersion) -> Preview:
     alike = {twin.image_id for twin in quarantined(project, project.store.rounds.next_number())} - spent
     absent = np.concatenate([pair.scores.absent(pair.target, pair.competitor) for pair in pairs.values()])
     windows = selection_windows(project)
+    selection = find_selection(pairs, windows, project.settings.selection, spent | alike)
     return Preview(
         target.version,
-        find_selection(pairs, windows, project.settings.selection, spent | alike),
+        selection,
         windows,
         {class_id: project.labels.names[class_id] for class_id in windows},
         LeftOut(len(spent - vetoed), len(alike), len(vetoed), len(np.unique(absent))),
+        little_choice(len(selection.candidates), project.settings.rating, project.settings.test_set),
     )
 
 

@@ -59,6 +59,8 @@ def summary_lines(preview: Preview) -> Iterator[str]:
         f"{left_out.absent} no longer in the pool"
         + (f", {left_out.quarantined} like a test image" if left_out.quarantined else "")
     )
+    if selection.candidates and preview.little_choice:
+        yield preview.little_choice
     for competitor, images in selection.images.items():
         if not images:
             yield f"{competitor} has no scores against {preview.target}; run `mad scan`"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from mad_backend.competition import choose_selection, cut_round, main_classes
+from mad_backend.competition import choose_selection, cut_round, little_choice, main_classes
 from mad_backend.core.labels import LabelMap, RgbImage
 from mad_backend.core.rounds import Round, RoundState
 from mad_backend.errors import MadError, PoolError
@@ -87,6 +87,9 @@ def select(context: Context, found: Round) -> bool:
         raise PoolError(
             "M is empty: no image of the pool holds a class within its area window; enlarge the pool"
         )
+    hint = little_choice(len(selection.candidates), project.settings.rating, project.settings.test_set)
+    if hint:
+        log.warning("round %d: %s", found.number, hint)
     return True
 
 

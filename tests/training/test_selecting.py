@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from mad_backend.competition import little_choice
 from mad_backend.core.metrics import joint_histogram
 from mad_backend.core.records import Failure
 from mad_backend.core.rounds import RoundState
@@ -16,6 +17,8 @@ from mad_backend.core.scores import scores_of
 from mad_backend.errors import MadError, SettingsError, StoreError
 from mad_backend.pool.ids import image_keys
 from mad_backend.pool.ledger import SeenImage
+from mad_backend.settings import RatingSettings
+from mad_backend.settings import TestSetSettings as TSettings  # pytest takes Test... for a test
 from tests.training.conftest import MakeProject, runner
 from training.cli import app
 from training.leaks import read_contents
@@ -83,6 +86,7 @@ def test_the_table_shows_cells_windows_and_what_is_left_out_in_100_columns(proje
     (both,) = (line for line in lines if line.startswith("|M| would be"))
     assert both.startswith("|M| would be 2 images of 11 scanned with scenes@0, from 28 cells; 24 of them")
     assert "left out: 2 images of earlier S and T, 1 vetoed, 1 no longer in the pool" in lines
+    assert any(line.startswith("S takes 0 of the 0 images of M that T leaves, whatever") for line in lines)
     assert not project.store.choices.selection(1), "nothing is recorded"
 
 
@@ -168,3 +172,10 @@ def test_a_round_gives_its_own_target_version(project: Project) -> None:
     project.store.versions.promote("scenes@1", now, "better")
     assert "scanned with scenes@1 yet" in str(select(project, "--dry-run").exception)
     assert "scanned with scenes@0, from" in select(project, "--dry-run", "--round", "1").output
+
+
+def test_raters_need_something_to_choose_from() -> None:
+    rating, test_set = RatingSettings(n4=10), TSettings(size=4)
+    assert little_choice(24, rating, test_set) is None
+    assert str(little_choice(23, rating, test_set)).startswith("S takes 10 of the 19 images of M")
+    assert str(little_choice(7, rating, test_set)).startswith("S takes 3 of the 3 images")
