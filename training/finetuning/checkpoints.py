@@ -18,7 +18,7 @@ from mad_backend.models.torch_model import TorchModel
 from training.finetuning.averaging import RunningAverage
 from training.finetuning.dev import DevScore
 from training.finetuning.files import save_state, write_json
-from training.finetuning.plan import EpochRecord, RunPlan
+from training.finetuning.plan import EpochRecord, GivenUp, RunPlan
 from training.finetuning.progress import Progress
 from training.finetuning.ranks import all_finite, from_first, rank
 from training.finetuning.samples import ReplaySampler
@@ -67,8 +67,7 @@ class TrainingState(Hook):  # type: ignore[misc]
         self._average: RunningAverage | None = None
         self.start_score: DevScore | None = None
         self.curve: list[EpochRecord] = []
-        self.hopeless: str | None = None
-        """Why the run was ended before its time, if it was."""
+        self.given_up: GivenUp | None = None
 
     def before_train(self, runner: Runner) -> None:
         # Only now: the Runner initialises weights afresh just before this.
@@ -91,7 +90,8 @@ class TrainingState(Hook):  # type: ignore[misc]
         runner.train_loop._iter = saved["iter"]  # noqa: SLF001
         self.curve = [EpochRecord(**record) for record in saved["curve"]]
         self.start_score = DevScore(*saved["start_score"])
-        self.hopeless = saved.get("hopeless")
+        given_up = saved.get("given_up")
+        self.given_up = GivenUp(**given_up) if given_up else None
         log.info("resumed after epoch %d of %d", saved["epoch"], self._plan.settings.epochs)
         self._stop_if_stale(runner)
 
@@ -152,7 +152,7 @@ class TrainingState(Hook):  # type: ignore[misc]
             "start_score": [self.start_score.benchmark, self.start_score.failures]
             if self.start_score
             else None,
-            "hopeless": self.hopeless,
+            "given_up": asdict(self.given_up) if self.given_up else None,
             **({"average": self._average.weights} if self._average else {}),
         }
         save_state(self._folder / LAST, saved)
@@ -167,10 +167,11 @@ class TrainingState(Hook):  # type: ignore[misc]
         if rank() == 0 and best_of(self.curve) is not best:
             score.write(self._folder)
             save_state(self._folder / BEST, {"model": self._model.module.state_dict()})
-        reason = self._plan.hopeless(epoch, score) if self._plan.hopeless else None
+        found = self._plan.hopeless(epoch, score) if self._plan.hopeless else None
         # The first of several processes alone knows; the others have to stop with it.
-        if from_first([float(reason is not None)], self._model.device)[0]:
-            self.hopeless = reason or "so says the process that measures"
+        (beside,) = from_first([found.beside if found else math.nan], self._model.device)
+        if not math.isnan(beside):
+            self.given_up = found or GivenUp(beside, f"it is worse than the one at {beside:g}")
 
     def _score(self) -> DevScore:
         """The same in every process, as the first one measured it."""
@@ -185,8 +186,8 @@ class TrainingState(Hook):  # type: ignore[misc]
 
     def _stop_if_stale(self, runner: Runner) -> None:
         """Ends the run after the last epoch when it is hopeless, or `patience` epochs brought none that is better."""
-        if self.hopeless:
-            log.info("at %g: the run is ended, as %s", self._learning_rate, self.hopeless)
+        if self.given_up:
+            log.info("at %g: the run is ended, as %s", self._learning_rate, self.given_up.reason)
             runner.train_loop.stop_training = True
         best, patience = best_of(self.curve), self._plan.settings.patience
         if best and patience is not None and self.curve[-1].epoch - best.epoch >= patience:

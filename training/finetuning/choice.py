@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mad_backend.core.statistics import Estimate, estimate_difference
 from training.finetuning.dev import DevScore, read_matrices
 from training.finetuning.job import Job
-from training.finetuning.plan import Hopeless, RunResult
+from training.finetuning.plan import GivenUp, Hopeless, RunResult
 
 WHY = {
     "best": "the highest dev score of all epochs of all learning rates; of equal ones the lower rate, then the earlier "
@@ -81,15 +81,16 @@ def hopeless_beside(job: Job, earlier: Sequence[RunResult]) -> Hopeless | None:
         return None
     leader = careful(job, earlier)
 
-    def hopeless(epoch: int, score: DevScore) -> str | None:
+    def hopeless(epoch: int, score: DevScore) -> GivenUp | None:
         epochs = job.settings.epochs
         is_asked = PATIENT_SHARE * epochs <= epoch < epochs
         gain = _gain(job, leader, score.matrices) if is_asked else None
         if gain is None or gain.high >= 0:
             return None
-        return (
+        return GivenUp(
+            leader.learning_rate,
             f"epoch {epoch} is worse than what {leader.learning_rate:g} came to beyond doubt: "
-            f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points on the dev set"
+            f"{100 * gain.value:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}] points on the dev set",
         )
 
     return hopeless

@@ -11,7 +11,16 @@ from training.finetuning.dev import DevScore
 from training.finetuning.progress import Progress
 from training.finetuning.samples import Sample
 
-Hopeless = Callable[[int, DevScore], str | None]
+
+@dataclass(frozen=True)
+class GivenUp:
+    """Why a run need not go on: it is worse than the one at the learning rate `beside` beyond doubt."""
+
+    beside: float
+    reason: str
+
+
+Hopeless = Callable[[int, DevScore], GivenUp | None]
 """(epoch, its dev score) -> why the run cannot be chosen any more, None while it can."""
 
 
@@ -32,7 +41,7 @@ class RunResult:
 
     `parts`: in how many parts a batch passed the network, for lack of memory. `stopped`: why it ended before its time.
     `start`: the dev score of f(i-1). `share`: of the best epoch's weights in what was chosen, the rest f(i-1)'s, where
-    `best` has the dev score of that mixture; None without interpolation.
+    `best` has the dev score of that mixture; None without interpolation. `given_up_beside`: see `GivenUp`.
     """
 
     learning_rate: float
@@ -43,6 +52,7 @@ class RunResult:
     stopped: str | None = None
     start: DevScore | None = None
     share: float | None = None
+    given_up_beside: float | None = None
 
     @property
     def is_better(self) -> bool:

@@ -55,8 +55,10 @@ def begin(job: Job) -> None:
         earlier = {}
     for rate in job.settings.learning_rates:
         run = run_folder(job, rate)
-        if isinstance(read_result(run, rate), RunResult) and not (run / BEST).exists():
-            shutil.rmtree(run)  # it was exported, its weights were let go, and now they are wanted once more
+        result = read_result(run, rate)
+        if isinstance(result, RunResult) and (not (run / BEST).exists() or _is_wanted_whole(job, result)):
+            # It was exported and its weights were let go, or it was given up; now it is wanted once more.
+            shutil.rmtree(run)
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / DATA).write_bytes(content)
     start = {
@@ -67,6 +69,14 @@ def begin(job: Job) -> None:
     starts = [*earlier.get("starts", ()), start]
     # Last, so that where it is, the list of images is whole.
     write_json(job.folder / BEGINNING, {"fingerprint": fingerprint, "starts": starts})
+
+
+def _is_wanted_whole(job: Job, result: RunResult) -> bool:
+    """Whether a run was given up beside one that no longer counts: rates and choice may change between two tries."""
+    beside = result.given_up_beside
+    return beside is not None and (
+        job.settings.choose != "careful" or beside not in job.settings.learning_rates
+    )
 
 
 def write_record(job: Job, found: SearchResult, weights: Path, folder: Path) -> None:

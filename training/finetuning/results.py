@@ -21,6 +21,7 @@ def write_result(
         "curve": [asdict(record) for record in state.curve],
         "parts": parts,
         "stopped": stopped,
+        "given_up_beside": state.given_up.beside if state.given_up else None,
         "start": state.start_score.told() if state.start_score else None,
         "mixture": {"share": mixture.share, "score": mixture.score.told()} if mixture else None,
     }
@@ -45,4 +46,14 @@ def read_result(folder: Path, learning_rate: float) -> RunResult | FailedRun | N
     if told["mixture"]:
         score, share = DevScore(**told["mixture"]["score"]), told["mixture"]["share"]
         best = replace(best, dev=score.value, benchmark=score.benchmark, failures=score.failures)
-    return RunResult(learning_rate, best, curve, folder, told["parts"], told["stopped"], start, share)
+    return RunResult(
+        learning_rate,
+        best,
+        curve,
+        folder,
+        told["parts"],
+        told["stopped"],
+        start,
+        share,
+        told.get("given_up_beside"),
+    )

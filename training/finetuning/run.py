@@ -133,7 +133,7 @@ def _attempt(
         except DivergedError as error:
             log.warning("the run at %g is stopped: %s", learning_rate, error)
             return str(error)
-    return state.hopeless
+    return state.given_up.reason if state.given_up else None
 
 
 def load_best(model: TorchModel, result: RunResult) -> None:

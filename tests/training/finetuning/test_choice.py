@@ -80,7 +80,8 @@ def test_a_run_that_a_careful_choice_would_not_take_is_hopeless_after_a_third_of
     assert hopeless(1, worse) is None, "too early"
     told = hopeless(2, worse)
     assert told is not None
-    assert told.startswith("epoch 2 is worse than what 3e-05 came to beyond doubt: -")
+    assert told.beside == 3e-5
+    assert told.reason.startswith("epoch 2 is worse than what 3e-05 came to beyond doubt: -")
     assert hopeless(6, worse) is None, "nothing is left to be saved"
     assert hopeless(2, doubtful) is None
     assert hopeless(2, DevScore(0.5)) is None, "its matrices are not known"

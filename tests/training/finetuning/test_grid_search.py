@@ -21,6 +21,7 @@ from training.finetuning.grid_search import forget_weights, needed_bytes, search
 from training.finetuning.job import Job
 from training.finetuning.plan import RunResult
 from training.finetuning.rates import run_folder
+from training.finetuning.record import begin
 
 
 @pytest.fixture
@@ -201,6 +202,11 @@ def test_a_rate_that_is_worse_beyond_doubt_is_given_up_whatever_happens_meanwhil
         search(job, stop_when(lambda note: "at 1e-07 epoch 2" in note))
     found = search(job, quiet)
     assert [(r.curve, r.stopped) for r in found.runs] == [(r.curve, r.stopped) for r in wanted.runs]
+    begin(job)
+    assert run_folder(job, 1e-7).exists()
+    begin(replace(job, settings=job.settings.model_copy(update={"choose": "best"})))
+    assert not run_folder(job, 1e-7).exists(), "another choice may want it, and all of it"
+    assert run_folder(job, 1e-2).exists()
 
 
 def test_a_rate_is_given_up_by_all_processes_that_learn_it(
