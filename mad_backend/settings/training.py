@@ -43,6 +43,9 @@ class DistillationSettings(Section):
     teachers: tuple[str, ...] | Literal["all"] = ()
     mirror: bool = False
     free_rates: tuple[float, ...] = Field((), description="learning rates at which there is no teacher")
+    free_epochs: int | None = Field(
+        None, ge=1, description="passes over S at these rates; null: as at others"
+    )
     cache_bytes: int | None = Field(
         None,
         ge=0,
@@ -203,7 +206,8 @@ class TrainingSettings(Section):
         """As they are for the run at this rate."""
         if learning_rate not in self.distillation.free_rates:
             return self
-        return self.model_copy(update={"distillation": DistillationSettings()})
+        epochs = self.distillation.free_epochs or self.epochs
+        return self.model_copy(update={"distillation": DistillationSettings(), "epochs": epochs})
 
     @model_validator(mode="before")
     @classmethod
@@ -212,10 +216,14 @@ class TrainingSettings(Section):
             recipe = given.get("recipe", Recipe.PROTECT)
             if recipe in list(Recipe):
                 preset = PRESETS[Recipe(recipe)]
-                both = {**preset, **given}
-                # Key by key, so that one may be changed without the others.
-                if isinstance(own := given.get("distillation"), dict):
-                    both["distillation"] = {**preset.get("distillation", {}), **own}
+                both, own = {**preset, **given}, given.get("distillation", {})
+                if isinstance(own, dict):
+                    shared = preset.get("distillation", {})
+                    if "epochs" in given:
+                        # Who says how long to train means all rates.
+                        shared = {**shared, "free_epochs": None}
+                    # Key by key, so that one may be changed without the others.
+                    both["distillation"] = {**shared, **own}
                 return both
         return given
 
@@ -239,6 +247,7 @@ PRESETS: dict[Recipe, dict[str, Any]] = {
             "teachers": "all",
             "mirror": True,
             "free_rates": (3e-4,),
+            "free_epochs": 12,
         },
     },
     Recipe.PAPER: {"dropout": True},

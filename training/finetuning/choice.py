@@ -72,17 +72,16 @@ def by_risk(job: Job, rates: Sequence[float]) -> list[float]:
     return sorted(rates, key=lambda rate: (rate in free, rate))
 
 
-def hopeless_beside(job: Job, earlier: Sequence[RunResult]) -> Hopeless | None:
+def hopeless_beside(job: Job, earlier: Sequence[RunResult], epochs: int) -> Hopeless | None:
     """When to end a run that a careful choice would not take, since it is worse than `earlier` ones beyond doubt.
 
-    It is looked at from the end of the first third of its epochs on. None where nothing is to compare it with.
+    It is looked at from the end of the first third of its `epochs` on. None where nothing is to compare it with.
     """
     if job.settings.choose != "careful" or not earlier:
         return None
     leader = careful(job, earlier)
 
     def hopeless(epoch: int, score: DevScore) -> GivenUp | None:
-        epochs = job.settings.epochs
         is_asked = PATIENT_SHARE * epochs <= epoch < epochs
         gain = _gain(job, leader, score.matrices) if is_asked else None
         if gain is None or gain.high >= 0:

@@ -42,7 +42,7 @@ def search(job: Job, report: Report) -> SearchResult:
     if pending:
         job.folder.mkdir(parents=True, exist_ok=True)
         check_room(job.folder, needed_bytes(job, len(pending)), f"fine-tuning to {job.version}")
-        meter = Meter(report, len(rates))
+        meter = Meter(report, {rate: job.settings.at(rate).epochs for rate in rates})
         for rate in set(rates) - set(pending):
             meter.finish(rate)
         launch(job, pending, meter)

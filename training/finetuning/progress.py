@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,11 +39,16 @@ Report = Callable[[str, int, int], None]
 
 
 class Meter:
-    """Of a whole grid: adds up runs, and tells the time that is left by the steps since it was made."""
+    """Of a whole grid: adds up runs, and tells the time that is left by the steps since it was made.
 
-    def __init__(self, report: Report, rates: int, clock: Callable[[], float] = time.monotonic) -> None:
+    `epochs` by learning rate: all runs take as many steps an epoch.
+    """
+
+    def __init__(
+        self, report: Report, epochs: Mapping[float, int], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._report = report
-        self._rates = rates
+        self._epochs = epochs
         self._clock = clock
         self._first: dict[float, tuple[int, float]] = {}
         self._runs: dict[float, Progress] = {}
@@ -62,14 +67,14 @@ class Meter:
         running = [run for rate, run in sorted(self._runs.items()) if rate not in self._over]
         if not running:
             return
-        steps = running[0].steps
-        done = len(self._over) * steps + sum(run.step for run in running)
+        an_epoch = running[0].steps // running[0].epochs
+        total = an_epoch * sum(self._epochs.values())
+        over = an_epoch * sum(self._epochs[rate] for rate in self._over)
+        done = over + sum(run.step for run in running)
         note = "; ".join(f"at {run.learning_rate:g} {run}" for run in running)
-        left = self._left(self._rates * steps - done)
+        left = self._left(total - done)
         self._report(
-            f"fine-tuning {note} ({len(self._over)} of {self._rates} rates done{left})",
-            done,
-            self._rates * steps,
+            f"fine-tuning {note} ({len(self._over)} of {len(self._epochs)} rates done{left})", done, total
         )
 
     def _left(self, steps: int) -> str:

@@ -38,18 +38,19 @@ def train_rates(
     teachers = job.load_teachers(device)
     earlier: list[RunResult] = []
     for rate in rates:
+        settings = job.settings.at(rate)
         plan = RunPlan(
             job.failures,
             job.replay,
             job.grid,
-            job.settings.at(rate),
+            settings,
             job.seed,
             measure,
             progress,
             job.unlabelled,
             teachers,
             job.answers or job.folder / ANSWERS,
-            hopeless_beside(job, earlier) if rank() == 0 else None,
+            hopeless_beside(job, earlier, settings.epochs) if rank() == 0 else None,
         )
         result = train(job.start(device), rate, plan, run_folder(job, rate))
         if isinstance(result, RunResult):

@@ -71,9 +71,8 @@ def test_a_rate_without_a_teacher_trains_without_one(job: Job) -> None:
 def test_a_run_that_a_careful_choice_would_not_take_is_hopeless_after_a_third_of_its_epochs(
     job: Job, tmp_path: Path
 ) -> None:
-    patient = replace(job, settings=job.settings.model_copy(update={"epochs": 6}))
     small, weak = run(tmp_path / "s", 3e-5, 0.75), run(tmp_path / "w", 1e-4, 0.60)
-    hopeless = hopeless_beside(patient, [weak, small])
+    hopeless = hopeless_beside(job, [weak, small], 6)
     assert hopeless is not None
     worse = DevScore(0.5, None, read_matrices(run(tmp_path / "l", 3e-4, 0.70, spread=0.05).folder))
     doubtful = DevScore(0.5, None, read_matrices(run(tmp_path / "d", 2e-4, 0.74, spread=0.2).folder))
@@ -89,9 +88,23 @@ def test_a_run_that_a_careful_choice_would_not_take_is_hopeless_after_a_third_of
 
 def test_only_a_careful_choice_orders_rates_and_gives_any_up(job: Job, tmp_path: Path) -> None:
     found = [run(tmp_path / "s", 3e-5, 0.75)]
-    assert hopeless_beside(job, []) is None
+    assert hopeless_beside(job, [], 6) is None
     assert by_risk(job, [3e-4, 1e-4, 3e-5]) == [3e-5, 1e-4, 3e-4]
     assert by_risk(job, [5e-4, 3e-4, 1e-3]) == [5e-4, 1e-3, 3e-4], "the one without a teacher last"
     paper = replace(job, settings=TrainingSettings.model_validate({"recipe": "paper"}))
-    assert hopeless_beside(paper, found) is None
+    assert hopeless_beside(paper, found, 6) is None
     assert by_risk(paper, [3e-4, 3e-5]) == [3e-4, 3e-5]
+
+
+def test_a_free_rate_has_more_passes_unless_somebody_says_how_many() -> None:
+    def epochs(rate: float, **given: object) -> int:
+        return TrainingSettings.model_validate(given).at(rate).epochs
+
+    assert (epochs(3e-5), epochs(3e-4)) == (3, 12)
+    assert (epochs(3e-5, epochs=5), epochs(3e-4, epochs=5)) == (5, 5)
+    own = {"free_epochs": 7, "pool": 0}
+    assert (epochs(3e-5, epochs=5, distillation=own), epochs(3e-4, epochs=5, distillation=own)) == (5, 7)
+    assert epochs(3e-4, recipe="paper") == 80
+    told = TrainingSettings.model_validate({"epochs": 5, "distillation": {"mirror": False}})
+    assert told.distillation.pool == 1, "the rest is the recipe's"
+    assert TrainingSettings.model_validate(told.model_dump(mode="json")) == told

@@ -87,10 +87,10 @@ def test_all_processes_are_started_again_when_one_ran_out_of_memory(
     srun.write_text(f"#!/bin/sh\n[ -e {memory} ] && exit 0\necho '{{\"parts\": 2}}' > {memory}; exit 75\n")
     srun.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    launch(job, [1e-2], Meter(quiet, 1))
+    launch(job, [1e-2], Meter(quiet, {1e-2: 3}))
     srun.write_text("#!/bin/sh\necho 'error: out of memory for good'; exit 1\n")
     with pytest.raises(TrainingError, match="out of memory for good"):
-        launch(job, [1e-2], Meter(quiet, 1))
+        launch(job, [1e-2], Meter(quiet, {1e-2: 3}))
 
 
 def test_torchrun_on_several_nodes_meets_at_the_address_that_is_given(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def child(tmp_path: Path, code: str) -> Start:
 
 
 def meter() -> Meter:
-    return Meter(quiet, 1)
+    return Meter(quiet, {1e-2: 3})
 
 
 def test_the_error_of_a_process_that_fails_is_the_first_it_told(tmp_path: Path) -> None:
