@@ -16,8 +16,10 @@ from mad_backend.settings_file import load_label_set, load_settings
 from mad_backend.store.store import Store
 from training.project import Project
 
-PLACES = {"workspace", "cache", "database", "seed", "schedule", "serve", "label_studio", "scan"}
-"""Settings that change nothing of what a trial comes to; its seed is told apart."""
+PLACES = {"workspace", "cache", "database", "schedule", "serve", "label_studio", "scan"}
+"""Settings that change nothing of what a trial comes to."""
+TOLD = {"seed", "label_set", "pool", "s0", "t0", "models", "mirrors"}
+"""Settings that say where something lies or which it is: classes, images and weights are told by what they are."""
 
 
 class World(Project):
@@ -68,10 +70,11 @@ class World(Project):
 
     def fingerprint(self, strategy: str, seed: int) -> str:
         """Stands for all that each round of a trial depends on: settings, weights, images, strategy, seed."""
-        settings = self.settings.model_dump(mode="json", exclude=PLACES)
-        images = [(i, image.etag) for i, image in sorted(self.pool.items())]
+        settings = self.settings.model_dump(mode="json", exclude=PLACES | TOLD)
+        pool = [image for _, image in sorted(self.pool.items())]
+        images = [(i.image_id, i.etag) for i in (*pool, *(item.image for item in (*self.s0, *self.t0)))]
         keys = [self.target_key(self.current_target()), *self.competitor_keys().values()]
-        what = json.dumps([settings, images, keys, strategy, seed], sort_keys=True)
+        what = json.dumps([settings, repr(self.labels), images, keys, strategy, seed], sort_keys=True)
         return hashlib.sha256(what.encode()).hexdigest()
 
     @cached_property

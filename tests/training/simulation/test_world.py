@@ -73,3 +73,19 @@ def test_experiment_d_draws_its_own_images_once(tmp_path: Path, monkeypatch: pyt
     drawn = {path: path.stat().st_mtime_ns for path in data.rglob("*.png")}
     prepare_experiment("d", world, data, None, told)
     assert {path: path.stat().st_mtime_ns for path in data.rglob("*.png")} == drawn
+
+
+def test_a_trial_is_known_by_what_it_is_made_of_and_not_by_where_that_lies(
+    tmp_path: Path, scenes: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(scenes, elsewhere)
+    here, there = open_world(tmp_path / "a", scenes), open_world(tmp_path / "b", elsewhere)
+    assert here.fingerprint("mad", 0) == there.fingerprint("mad", 0)
+    assert here.fingerprint("mad", 0) != here.fingerprint("mad", 1)
+    assert here.fingerprint("mad", 0) != here.fingerprint("random", 0)
+    more = open_world(tmp_path / "c", scenes, rating={"n4": 3})
+    assert here.fingerprint("mad", 0) != more.fingerprint("mad", 0)
+    next((elsewhere / "s0" / "images").iterdir()).unlink()
+    fewer = open_world(tmp_path / "d", elsewhere)
+    assert here.fingerprint("mad", 0) != fewer.fingerprint("mad", 0)
