@@ -90,7 +90,8 @@ def test_writers_that_are_killed_at_once_leave_whole_parts(tmp_path: Path) -> No
             [sys.executable, "-c", WRITER, str(tmp_path)],
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
-            text=True,
+            # A buffer would take more lines than the one that is read, and `communicate` would not see them.
+            bufsize=0,
         )
         for _ in range(2)
     ]
