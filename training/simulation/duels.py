@@ -1,6 +1,6 @@
 """Table 2: the last versions of two strategies against each other, on the images they disagree on most (App. A)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -92,9 +92,5 @@ def _duel(world: World, first: Trial, second: Trial) -> Part:
 
 def _last(trial: Trial) -> ModelVersion:
     record = trial.record
-    version, paths = record.versions[-1], record.paths
-    return ModelVersion(version, len(record.rounds), _path(paths, version), datetime.fromtimestamp(0, UTC))
-
-
-def _path(paths: Mapping[str, str | None], version: str) -> str | None:
-    return paths[version]
+    version = record.versions[-1]
+    return ModelVersion(version, len(record.rounds), record.paths[version], datetime.fromtimestamp(0, UTC))
