@@ -62,11 +62,17 @@ class Interval:
 
 
 def curves_svg(
-    curves: Sequence[Curve], *, title: str, x_label: str, y_label: str, whole_x: bool = False
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    whole_x: bool = False,
+    most: float | None = None,
 ) -> str:
     """An `<svg>` element of lines with markers, bands for intervals, and the legend at the right of the data.
 
-    `whole_x`: x counts something, so ticks are whole numbers.
+    `whole_x`: x counts something, so ticks are whole numbers. `most`: what y cannot exceed, where its axis ends.
     """
     with _figure(6.0, 3.4) as figure:
         axes = figure.add_subplot()
@@ -78,6 +84,10 @@ def curves_svg(
             from matplotlib.ticker import MaxNLocator
 
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if most is not None:
+            # Room for half a marker; a tenth at least, lest a curve that stays there look like noise enlarged.
+            bottom = min(axes.get_ylim()[0], most - 0.1)
+            axes.set_ylim(bottom, most + 0.03 * (most - bottom))
         if len(curves) > 1:
             figure.legend(lines, [_folded(c.name) for c in curves], loc="outside right upper")
         return _svg(figure, title)

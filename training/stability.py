@@ -47,7 +47,8 @@ class Stability:
         who = f"{self.image_set}: the ranking of {len(self.models)} models"
         if self.settled is None:
             return f"{who} does not settle: a larger T may tell another"
-        return f"{who} stays as it is from {self.settled} images on (SRCC 0.95 or more)"
+        fewer = "; fewer were not looked at" if self.settled == self.points[0].images else ""
+        return f"{who} stays as it is from {self.settled} images on (SRCC 0.95 or more){fewer}"
 
 
 def build_stability(project: Project) -> tuple[Stability, ...]:
@@ -105,7 +106,12 @@ def stability_svg(found: Iterable[Stability]) -> str:
         for one in found
     ]
     return curves_svg(
-        curves, title=TITLE, x_label="images k", y_label="SRCC with the ranking by all images", whole_x=True
+        curves,
+        title=TITLE,
+        x_label="images k",
+        y_label="SRCC with the ranking by all images",
+        whole_x=True,
+        most=1.0,
     )
 
 

@@ -47,6 +47,14 @@ def test_every_curve_has_a_place_in_the_legend_outside_the_data_and_looks_of_its
     assert len(looks) == 8
 
 
+def test_an_axis_ends_where_its_values_must() -> None:
+    for values, lowest in (([1.0, 1.0, 1.0], 0.9), ([0.4, 1.0, 0.8], 0.4)):
+        curve = Curve("a", [1, 2, 3], values, values, values)
+        text = curves_svg([curve], title="t", x_label="k", y_label="SRCC", whole_x=True, most=1.0)
+        ticks = [float(x) for x in re.findall(r">(\d\.\d+)</text>", text)]
+        assert (min(ticks), max(ticks)) == (lowest, 1.0)
+
+
 def test_one_curve_needs_no_legend() -> None:
     assert "legend_1" not in drawn(1)
 
