@@ -145,7 +145,7 @@ class TrainingSettings(Section):
     choose: Literal["best", "careful"] = Field(
         "best",
         description="of the rates the best on the dev set; or the most protective, with a teacher and small, unless "
-        "another is better there beyond doubt",
+        "another is better there by more than a standard error",
     )
     epochs: int = Field(80, ge=1)
     patience: int | None = Field(None, ge=1, description="stop after so many epochs without a better one")

@@ -37,7 +37,9 @@ def test_a_ranking_has_settled_only_where_it_stays_to_the_end() -> None:
     assert curve(1, 1, 1, 1, 1, 1, 0.5, 1, 1, 1, 1, 1).settled == 27
     assert curve(0.5, 1, 1, 1, 1, 1).settled == 21
     assert curve(0.5, 1, 1, 1, 1, 1).line.endswith("stays as it is from 21 images on (SRCC 0.95 or more)")
-    assert curve(1, 1, 1, 1, 1).line.endswith("from 20 images on (SRCC 0.95 or more); fewer were not looked at")
+    assert curve(1, 1, 1, 1, 1).line.endswith(
+        "from 20 images on (SRCC 0.95 or more); fewer were not looked at"
+    )
     assert curve(1, 1, 0.5, 1, 1, 1, 1).settled is None
     assert curve(1, 1, 1, 1).settled is None
     assert "does not settle" in curve(1, 1, 1, float("nan"), 1).line

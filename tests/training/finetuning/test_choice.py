@@ -42,11 +42,15 @@ def run(folder: Path, rate: float, hits: float, spread: float = 0.0) -> RunResul
     return RunResult(rate, best, (best,), folder)
 
 
-def test_a_gain_beyond_doubt_takes_the_larger_step_and_none_else(job: Job, tmp_path: Path) -> None:
+def test_a_gain_of_more_than_a_standard_error_takes_the_larger_step(job: Job, tmp_path: Path) -> None:
     small, free = run(tmp_path / "s", 3e-5, 0.70), run(tmp_path / "f", 3e-4, 0.75, spread=0.05)
     assert choose(job, [small, free]) == free
     doubtful = run(tmp_path / "d", 1e-4, 0.702, spread=0.2)
-    assert choose(job, [small, doubtful]) == small
+    assert choose(job, [small, doubtful]) == doubtful, (
+        "1.2 standard errors: not beyond doubt, but more likely than not"
+    )
+    chance = run(tmp_path / "c", 1e-4, 0.69, spread=0.2)
+    assert choose(job, [small, chance]) == small, "0.6 standard errors"
 
 
 def test_a_step_with_a_teacher_goes_before_a_free_one_of_the_same_quality(job: Job, tmp_path: Path) -> None:
