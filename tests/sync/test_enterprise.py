@@ -6,7 +6,6 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,6 +20,7 @@ from sync.pages import entries
 from sync.pictures import UploadedPictures
 from sync.projects import ensure_project
 from sync.push import Drawn, PushItem, push_items
+from tests.sync.json_server import answering
 from tests.sync.test_push import items, silent
 
 PROJECT = RemoteProject(ProjectRole.RATING, 7, "MAD", signature(rating_config()))
@@ -111,30 +111,8 @@ class FakeEnterprise:
 
 @contextlib.contextmanager
 def serving(server: FakeEnterprise) -> Iterator[LabelStudioClient]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = server.answer(self.command, self.path, body)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    listening.daemon_threads = False
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{listening.server_port}"
+    with answering(lambda method, address, _token, body: server.answer(method, address, body)) as url:
         yield LabelStudioClient(url, "a-token", timeout_s=0.1, backoff_s=0.01)
-    finally:
-        listening.shutdown()
-        thread.join()
-        listening.server_close()
 
 
 def draw(key: str, item: PushItem) -> Drawn:

@@ -1,16 +1,13 @@
 """Tokens: drawn, replaced as they expire, shared, and shown to nobody."""
 
 import base64
-import contextlib
 import json
 import logging
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,7 @@ import requests
 from mad_backend.errors import LabelStudioError
 from sync.client import LabelStudioClient
 from tests.conftest import RunningLabelStudio
+from tests.sync.json_server import answering
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,38 +54,9 @@ def jwt(claims: dict[str, int]) -> str:
 PAT = jwt({"iat": 1, "exp": 2})
 
 
-@contextlib.contextmanager
-def serving(behaviour: TokenServer) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = behaviour.answer(
-                self.command, self.path, str(self.headers.get("Authorization")), body
-            )
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(answer).encode())
-
-        do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = False
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_an_access_token_that_expires_between_calls_is_drawn_anew_for_writes_too() -> None:
     behaviour = TokenServer(uses=3)
-    with serving(behaviour) as url:
+    with answering(behaviour.answer) as url:
         client = LabelStudioClient(url, PAT, backoff_s=0.01)
         for _ in range(10):
             assert client.import_tasks(1, [{}]) == 1
@@ -96,7 +65,7 @@ def test_an_access_token_that_expires_between_calls_is_drawn_anew_for_writes_too
 
 def test_an_access_token_is_replaced_before_it_expires_by_the_servers_own_account() -> None:
     behaviour = TokenServer(life_s=0)
-    with serving(behaviour) as url:
+    with answering(behaviour.answer) as url:
         client = LabelStudioClient(url, PAT)
         client.current_user()
         client.current_user()
@@ -105,7 +74,7 @@ def test_an_access_token_is_replaced_before_it_expires_by_the_servers_own_accoun
 
 def test_threads_share_one_access_token() -> None:
     behaviour = TokenServer()
-    with serving(behaviour) as url, ThreadPoolExecutor(8) as pool:
+    with answering(behaviour.answer) as url, ThreadPoolExecutor(8) as pool:
         client = LabelStudioClient(url, PAT)
         assert len(list(pool.map(lambda _: client.current_user(), range(32)))) == 32
     assert behaviour.drawn == 1
@@ -139,7 +108,7 @@ def test_a_token_is_not_in_errors_their_tracebacks_urls_or_debug_logs(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("urllib3").setLevel(logging.DEBUG)
-    with serving(TokenServer(uses=0)) as url:
+    with answering(TokenServer(uses=0).answer) as url:
         client = LabelStudioClient(url, token, backoff_s=0.01)
         texts = [told(client.current_user), told(lambda: client.download("/data/x", 10))]
         texts.append(told(lambda: LabelStudioClient(url, token[:-1] + "0", backoff_s=0.01).current_user()))
