@@ -39,14 +39,18 @@ def gain_over_images(
 
 
 def lead_over_images(
-    trials: Sequence[Trial], others: Sequence[Trial], image_set: str, counted: Sequence[int] | None
+    trials: Sequence[Trial],
+    others: Sequence[Trial],
+    number: int,
+    image_set: str,
+    counted: Sequence[int] | None,
 ) -> Estimate:
-    """The last version of one strategy less that of another, whose trials come in the same order of seeds.
+    """f(`number`) of one strategy less that of another, whose trials come in the same order of seeds.
 
     For image sets that are the same under both.
     """
     pairs = zip(trials, others, strict=True)
-    return pooled_difference([_part(a, b, -1, -1, image_set) for a, b in pairs], counted)
+    return pooled_difference([_part(a, b, number, number, image_set) for a, b in pairs], counted)
 
 
 def _part(own: Trial, other: Trial, number: int, other_number: int, image_set: str) -> Part:

@@ -63,13 +63,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Lead:
-    """How much more the first strategy's last version gained on an image set than another's, paired by seed.
+    """How much more the first strategy's f(`number`) gained on an image set than another's, paired by seed.
 
     `over_images`: on the images of all seeds together, paired by image, with its interval over images.
     """
 
     strategy: str
     over: str
+    number: int
     image_set: str
     difference: Spread
     over_images: Estimate
@@ -197,21 +198,23 @@ def _leads(
     rounds: int,
     counted: Sequence[int] | None,
 ) -> list[Lead]:
-    def last(strategy: str, image_set: str) -> list[float]:
-        return [_miou(t, t.record.versions[rounds], image_set, counted) for t in trials[strategy]]
+    def mious(strategy: str, number: int, image_set: str) -> list[float]:
+        return [_miou(t, t.record.versions[number], image_set, counted) for t in trials[strategy]]
 
-    # T(1) is the same under every strategy: it comes from f(0). Later ones are each strategy's own.
-    return [
-        Lead(
+    def lead(over: str, number: int, image_set: str) -> Lead:
+        own, other = (mious(strategy, number, image_set) for strategy in (strategies[0], over))
+        return Lead(
             strategies[0],
             over,
-            name,
-            Spread.of([a - b for a, b in zip(last(strategies[0], name), last(over, name), strict=True)]),
-            lead_over_images(trials[strategies[0]], trials[over], name, counted),
+            number,
+            image_set,
+            Spread.of([a - b for a, b in zip(own, other, strict=True)]),
+            lead_over_images(trials[strategies[0]], trials[over], number, image_set, counted),
         )
-        for over in strategies[1:]
-        for name in sets
-    ]
+
+    # T(1) is the same under every strategy: it comes from f(0). Later ones are each strategy's own.
+    numbers = range(1, rounds + 1)
+    return [lead(over, n, name) for n in numbers for over in strategies[1:] for name in sets]
 
 
 def _finding(

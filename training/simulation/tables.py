@@ -50,42 +50,60 @@ def tables_of(results: Results, duels: Sequence[SimulatedDuel]) -> list[TextTabl
 
 def _gains(results: Results) -> TextTable:
     names = [OPEN, T0, *(f"T({n + 1})" for n in range(results.rounds))]
+    found = {(p.strategy, p.number, p.image_set): p for p in results.points}
     rows = []
-    for strategy in results.strategies:
-        last = [
-            next(
-                p
-                for p in results.points
-                if (p.strategy, p.image_set, p.number) == (strategy, name, results.rounds)
-            )
-            for name in names
-        ]
-        passed = f"{', '.join(str(n) for n in results.promoted[strategy])} of {results.seeds}"
-        gained = (points(p.gain) for p in last)
-        rows.append((strategy, f"{last[0].labels:.0f}", f"{last[0].hours:.1f}", *gained, passed))
-    title = f"f({results.rounds}) - f(0), points of dataset mIoU, mean of {_seeds(results)} [95 % interval]"
+    for number, strategy in _versions(results, results.strategies):
+        own = [found[strategy, number, name] for name in names]
+        passed = f"{results.promoted[strategy][number - 1]} of {results.seeds}"
+        gained = (points(p.gain) for p in own)
+        rows.append(
+            (_row(strategy, number, results), f"{own[0].labels:.0f}", f"{own[0].hours:.1f}", *gained, passed)
+        )
+    version = "f(1)" if results.rounds == 1 else "f(i)"
+    title = f"{version} - f(0), points of dataset mIoU, mean of {_seeds(results)} [95 % interval]"
     return TextTable(title, ("strategy", "labels", "hours", *names, "past the gate"), tuple(rows))
 
 
 def _leads(results: Results) -> TextTable:
     names = list(dict.fromkeys(lead.image_set for lead in results.leads))
-    rows = []
-    for over in results.strategies[1:]:
-        own = {lead.image_set: lead for lead in results.leads if lead.over == over}
-        rows.append((f"{results.strategies[0]} - {over}", *(points(own[n].difference) for n in names)))
+    found = {(lead.over, lead.number, lead.image_set): lead.difference for lead in results.leads}
+    rows = [
+        (
+            _row(f"{results.strategies[0]} - {over}", number, results),
+            *(points(found[over, number, n]) for n in names),
+        )
+        for number, over in _versions(results, results.strategies[1:])
+    ]
     return TextTable("Lead, points of dataset mIoU, paired by seed", ("", *names), tuple(rows))
 
 
 def _over_images(results: Results) -> TextTable:
     """Gains and leads once more, with intervals over images; only image sets that all strategies share."""
     names = (OPEN, T0, "T(1)")
-    found = {(p.strategy, p.image_set): p.over_images for p in results.points if p.number == results.rounds}
-    rows = [(s, *(estimate(found[s, name]) for name in names)) for s in results.strategies]
-    for over in results.strategies[1:]:
-        own = {lead.image_set: lead.over_images for lead in results.leads if lead.over == over}
-        rows.append((f"{results.strategies[0]} - {over}", *(estimate(own[name]) for name in names)))
+    gains = {(p.strategy, p.number, p.image_set): p.over_images for p in results.points}
+    leads = {(lead.over, lead.number, lead.image_set): lead.over_images for lead in results.leads}
+    rows = [
+        (_row(s, number, results), *(estimate(gains[s, number, name]) for name in names))
+        for number, s in _versions(results, results.strategies)
+    ]
+    rows += [
+        (
+            _row(f"{results.strategies[0]} - {over}", number, results),
+            *(estimate(leads[over, number, n]) for n in names),
+        )
+        for number, over in _versions(results, results.strategies[1:])
+    ]
     title = f"Gains and leads on the images of {_seeds(results)} together [95 % interval over images]"
     return TextTable(title, ("", *names), tuple(rows))
+
+
+def _versions(results: Results, strategies: Sequence[str]) -> list[tuple[int, str]]:
+    """Round by round, so that what had the same number of label maps stands together."""
+    return [(number, strategy) for number in range(1, results.rounds + 1) for strategy in strategies]
+
+
+def _row(name: str, number: int, results: Results) -> str:
+    return name if results.rounds == 1 else f"{name}, f({number})"
 
 
 def _table_1(results: Results) -> TextTable:

@@ -103,13 +103,42 @@ def test_a_lead_over_images_is_paired_by_image_and_told_beside_the_one_over_seed
     hard = [rng.uniform(0.3, 0.9, 6) for _ in range(2)]
     mad = [varied(TRIALS[0], hard[0], 0), varied(TRIALS[2], hard[1], 0)]
     random = [varied(TRIALS[1], hard[0], 0.05), varied(TRIALS[3], hard[1], 0.05)]
-    found = lead_over_images(mad, random, "W", None)
+    found = lead_over_images(mad, random, 1, "W", None)
     assert 0 < found.low < found.value < found.high, "images differ by far more than the two versions do"
     results = gather([*mad, *random], WORLD, None)
     assert next(lead for lead in results.leads if lead.image_set == "W").over_images == found
     (table,) = [t for t in tables_of(results, []) if "over images" in t.title]
     assert [row[0] for row in table.rows] == ["mad", "random", "mad - random"]
     assert table.rows[2][1] == f"{100 * found.value:+.2f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+
+
+def test_gains_and_leads_are_told_after_every_round() -> None:
+    def two_rounds(strategy: str, first: float, second: float) -> Trial:
+        one = trial(strategy, 0, first)
+        (began,) = one.record.rounds
+        record = replace(
+            one.record,
+            rounds=(began, replace(began, number=2, started_from="f@1", version="f@2")),
+            paths={**one.record.paths, "f@2": "weights"},
+            sets={**one.record.sets, "T(2)": tuple("ghijkl"), "S(2)": ("x", "y")},
+        )
+        shares = {"f@0": 0.5, "f@1": first, "f@2": second, "g": 0.8}
+        sizes = {name: len(images) for name, images in record.sets.items()}
+        return Trial(
+            record, {(m, s): right(share, n) for m, share in shares.items() for s, n in sizes.items()}
+        )
+
+    found = gather([two_rounds("mad", 0.8, 0.9), two_rounds("random", 0.6, 0.9)], WORLD, None)
+    on_w = {lead.number: lead.difference.mean for lead in found.leads if lead.image_set == "W"}
+    assert on_w == pytest.approx({1: iou(0.8) - iou(0.6), 2: 0.0})
+    over_images = {lead.number: lead.over_images.value for lead in found.leads if lead.image_set == "T(1)"}
+    assert over_images == pytest.approx(on_w)
+    tables = tables_of(found, [])
+    (gains,) = [t for t in tables if t.title.startswith("f(i) - f(0)")]
+    assert [row[0] for row in gains.rows] == ["mad, f(1)", "random, f(1)", "mad, f(2)", "random, f(2)"]
+    assert [row[1] for row in gains.rows] == ["2", "2", "4", "4"]
+    (leads,) = [t for t in tables if t.title.startswith("Lead")]
+    assert [row[0] for row in leads.rows] == ["mad - random, f(1)", "mad - random, f(2)"]
 
 
 def test_an_interval_over_seeds_is_students() -> None:
