@@ -17,6 +17,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Told apart by the colour-blind too (Okabe and Ito 2008, "Color Universal Design"); its yellow is lost on white."""
 MARKERS = "os^DvPX*"
 DASHES = ("solid", "dashed", "dotted")
+MOST_BANDS = 3
+"""Curves whose bands can be told apart where they overlap; of more, intervals are bars beside each other."""
 
 _STYLE: Any = {  # versions of matplotlib type its keys differently
     "font.size": 9,
@@ -70,13 +72,14 @@ def curves_svg(
     whole_x: bool = False,
     most: float | None = None,
 ) -> str:
-    """An `<svg>` element of lines with markers, bands for intervals, and the legend at the right of the data.
+    """An `<svg>` element of lines with markers, bands or bars for intervals, and the legend at the right of the data.
 
     `whole_x`: x counts something, so ticks are whole numbers. `most`: what y cannot exceed, where its axis ends.
     """
     with _figure(6.0, 3.4) as figure:
         axes = figure.add_subplot()
-        lines = [_draw(axes, curve, number) for number, curve in enumerate(curves)]
+        shift = _shifts(curves)
+        lines = [_draw(axes, curve, number, shift[number]) for number, curve in enumerate(curves)]
         axes.set_title(textwrap.fill(title, 70))
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
@@ -119,11 +122,24 @@ def intervals_svg(
         return _svg(figure, title)
 
 
-def _draw(axes: "Axes", curve: Curve, number: int) -> Any:
+def _shifts(curves: Sequence[Curve]) -> list[float | None]:
+    """How far right of its point each curve's bars stand, so that none hides another; None: it has a band."""
+    if len(curves) <= MOST_BANDS:
+        return [None] * len(curves)
+    ends = [x for curve in curves for x in curve.x]
+    step = 0.009 * (max(ends) - min(ends))
+    return [step * (number - (len(curves) - 1) / 2) for number in range(len(curves))]
+
+
+def _draw(axes: "Axes", curve: Curve, number: int, shift: float | None) -> Any:
     """Draws one curve and returns the line that stands for it in the legend."""
     colour = COLOURS[number % len(COLOURS)]
-    if curve.low is not None and curve.high is not None:
+    if curve.low is not None and curve.high is not None and shift is None:
         axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+    elif curve.low is not None and curve.high is not None:
+        places = [x + shift for x in curve.x]
+        style = DASHES[number // len(COLOURS) % len(DASHES)]
+        axes.vlines(places, curve.low, curve.high, colors=colour, linestyles=style, linewidth=1, alpha=0.6)
     (line,) = axes.plot(
         curve.x,
         curve.y,

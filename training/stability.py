@@ -18,8 +18,8 @@ from training.project import Project
 
 METHOD = (
     "All models are ranked by dataset mIoU on the first k images of T, in the order drawn, and on all of them; SRCC is "
-    "Spearman's correlation of the two rankings, 1 where they are the same. Brackets and bands: the middle 95 % of 200 "
-    "other orders of the same images. A curve ends in 1 by itself, as its last images are nearly all there are."
+    "Spearman's correlation of the two rankings, 1 where they are the same. Brackets, bands and bars: the middle 95 % "
+    "of 200 other orders of the same images. A curve ends in 1 by itself, as its last images are nearly all there are."
 )
 LEAST = 5
 """Sizes at the end of a curve that make a ranking stable; the very last ones agree with themselves."""

@@ -47,6 +47,19 @@ def test_every_curve_has_a_place_in_the_legend_outside_the_data_and_looks_of_its
     assert len(looks) == 8
 
 
+def test_intervals_of_many_curves_stand_beside_each_other_and_those_of_few_are_bands() -> None:
+    def with_intervals(count: int) -> str:
+        same = [Curve(f"curve {n}", [0, 10], [0.2, 0.3], [0.1, 0.2], [0.3, 0.4]) for n in range(count)]
+        return curves_svg(same, title="t", x_label="images", y_label="mIoU")
+
+    assert with_intervals(3).count("FillBetween") == 3
+    many = with_intervals(8)
+    assert "FillBetween" not in many
+    bars = re.findall(r'<g id="LineCollection_\d+">\s*<path d="M ([\d.]+) ', many)
+    assert len(set(bars)) == 8
+    assert sorted(bars, key=float) == bars
+
+
 def test_an_axis_ends_where_its_values_must() -> None:
     for values, lowest in (([1.0, 1.0, 1.0], 0.9), ([0.4, 1.0, 0.8], 0.4)):
         curve = Curve("a", [1, 2, 3], values, values, values)

@@ -22,7 +22,7 @@ MEANING = (
     "T(0): the reported half of the original test set. S: the images whose label maps were drawn and learnt.",
     "Intervals are those of Student's t over seeds, which change the drawn images, answers and training, but not data.",
     "Intervals over images are for other images under the same seeds; an image that several seeds show is one image.",
-    "Bands in plots are the interval of the gain over f(0), which is the same model under every strategy.",
+    "Bands or bars in plots are the interval of the gain over f(0), which is the same model under every strategy.",
 )
 
 
