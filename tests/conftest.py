@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -22,6 +23,9 @@ PASSWORD = "Rater-pass-1"
 # readline, which pytest imports, tells the processes it starts how wide no terminal is: tests choose for themselves.
 for size in ("COLUMNS", "LINES"):
     os.environ.pop(size, None)
+# A shell's `make test &` has SIGINT ignored, and so would every process whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IS_ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
 RATERS = ("ann@example.com", "bob@example.com", "cat@example.com", "dan@example.com")
