@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by the colour-blind too (Okabe and Ito 2008, "Color Universal Design"); its yellow is lost on white."""
 MARKERS = "os^DvPX*"
-DASHES = ("solid", "dashed", "dotted")
+DASHES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
 MOST_BANDS = 3
 """Curves whose bands can be told apart where they overlap; of more, intervals are bars beside each other."""
 
@@ -134,18 +134,21 @@ def _shifts(curves: Sequence[Curve]) -> list[float | None]:
 def _draw(axes: "Axes", curve: Curve, number: int, shift: float | None) -> Any:
     """Draws one curve and returns the line that stands for it in the legend."""
     colour = COLOURS[number % len(COLOURS)]
-    if curve.low is not None and curve.high is not None and shift is None:
-        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-    elif curve.low is not None and curve.high is not None:
-        places = [x + shift for x in curve.x]
-        style = DASHES[number // len(COLOURS) % len(DASHES)]
-        axes.vlines(places, curve.low, curve.high, colors=colour, linestyles=style, linewidth=1, alpha=0.6)
+    dashes = DASHES[number // len(COLOURS) % len(DASHES)]
+    if curve.low is not None and curve.high is not None:
+        if shift is None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        else:
+            places = [x + shift for x in curve.x]
+            axes.vlines(
+                places, curve.low, curve.high, colors=colour, linestyles=dashes, linewidth=1, alpha=0.6
+            )
     (line,) = axes.plot(
         curve.x,
         curve.y,
         color=colour,
         marker=MARKERS[number % len(MARKERS)],
-        linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
+        linestyle=dashes,
     )
     return line
 
