@@ -1,73 +1,33 @@
-"""COCO instances and panoptic segments as sources."""
+"""COCO instances as sources, and what is wrong with files of either kind."""
 
-import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydantic import TypeAdapter
 
-from mad_backend.core.labels import VOID, LabelClass, LabelMap, LabelSet
+from mad_backend.core.labels import VOID
 from mad_backend.errors import ImageError, PoolError
 from mad_backend.pool.coco_file import read_coco
-from mad_backend.pool.sources import LabelledImage, list_images, list_labelled
+from mad_backend.pool.sources import list_images, list_labelled
 from mad_backend.pool.truths import Truth
-from mad_backend.settings import SourceSettings
-
-NO_MIRRORS = Path("no-mirrors")
-SIZE = 16
-PETS = LabelSet("pets", tuple(LabelClass(name, (0, 0, 0)) for name in ("background", "cat", "dog")))
-STREET = LabelSet("street", PETS.classes[1:], has_background=False)
-CATEGORIES = [
-    {"id": 17, "name": "cat"},
-    {"id": 3, "name": "wölfchen \u732b", "supercategory": "annotations"},
-    {"id": 90, "name": "tree"},
-]
-CLASSES = {"wölfchen \u732b": "dog", "tree": "ignore"}
-
-
-def box(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
-    return [[left, top, right, top, right, bottom, left, bottom]]
-
-
-def instance(image: int, category: int, segmentation: Any, **more: Any) -> dict[str, Any]:
-    return {"image_id": image, "category_id": category, "segmentation": segmentation, "iscrowd": 0, **more}
-
-
-def crowd_of(mask: np.ndarray[Any, Any]) -> dict[str, Any]:
-    flat = mask.T.reshape(-1).astype(int)
-    edges = np.flatnonzero(np.diff(flat, prepend=0, append=0))
-    runs = np.diff([0, *edges.tolist(), flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": runs}
-
-
-def images(folder: Path, *names: str) -> list[dict[str, Any]]:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (SIZE, SIZE)).save(folder / name)
-    return [
-        {"id": 7 * n, "file_name": name, "height": SIZE, "width": SIZE} for n, name in enumerate(names, 1)
-    ]
-
-
-def write(path: Path, content: dict[str, Any], **how: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, **how), encoding="utf-8")
-    return path
-
-
-def source(path: Path, **keys: Any) -> SourceSettings:
-    given = {"name": "s", "coco": path, "images": path.parent / "images", "classes": CLASSES}
-    return SourceSettings.model_validate(given | keys)
-
-
-def labelled(wanted: SourceSettings, labels: LabelSet = PETS) -> dict[str, LabelledImage]:
-    found = list_labelled([wanted], NO_MIRRORS, labels)
-    assert [item.image for item in found] == list_images([wanted], NO_MIRRORS)
-    return {item.image.image_id: item for item in found}
+from tests.pool.coco_files import (
+    CATEGORIES,
+    CLASSES,
+    NO_MIRRORS,
+    PETS,
+    SIZE,
+    STREET,
+    as_other_processes_get_it,
+    box,
+    crowd_of,
+    images,
+    instance,
+    labelled,
+    source,
+    write,
+)
 
 
 @pytest.fixture
@@ -121,14 +81,6 @@ def test_where_no_class_is_background_unpainted_pixels_are_void(
 ) -> None:
     found = labelled(source(write(tmp_path / "i.json", instances)), STREET)
     assert found["s/c\u00e9"].truth.read().tolist() == [[1] * SIZE] * 2 + [[VOID] * SIZE] * 14
-
-
-def as_other_processes_get_it(truth: Truth) -> Truth:
-    adapter = TypeAdapter(Truth)
-    again = adapter.validate_json(adapter.dump_json(truth))
-    assert again == truth == pickle.loads(pickle.dumps(truth))
-    assert hash(again) == hash(truth)
-    return again
 
 
 def test_a_truth_can_be_handed_to_another_process_and_is_small(
@@ -264,89 +216,3 @@ def test_a_damaged_polygon_names_file_image_and_annotation(tmp_path: Path, insta
     truth = labelled(source(path))["s/a"].truth
     with pytest.raises(ImageError, match=r"image 7 in .*i\.json, its annotation 2: wanted a polygon"):
         truth.read()
-
-
-def panoptic_png(path: Path, ids: LabelMap) -> None:
-    """Colours by the format's rule: R + 256 G + 65536 B."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=2)
-    Image.fromarray(rgb.astype(np.uint8)).save(path)
-
-
-def segments(image: int, name: str, *found: tuple[int, int, int]) -> dict[str, Any]:
-    told = [{"id": i, "category_id": c, "iscrowd": crowd, "area": 1} for i, c, crowd in found]
-    return {"image_id": image, "file_name": name, "segments_info": told}
-
-
-@pytest.fixture
-def panoptic(tmp_path: Path) -> tuple[Path, dict[int, int]]:
-    """The file, and what the colours of image a shall become."""
-    ids = np.random.default_rng(1).choice([0, 5, 300, 70_000, 9_000_001, 16_777_215], (SIZE, SIZE))
-    panoptic_png(tmp_path / "p" / "a.png", ids)
-    np.save(tmp_path / "ids.npy", ids)
-    content = {
-        "images": images(tmp_path / "images", "a.jpg"),
-        "annotations": [
-            segments(
-                7, "a.png", (9_000_001, 17, 0), (5, 3, 0), (300, 90, 0), (70_000, 17, 1), (16_777_215, 17, 0)
-            )
-        ],
-        "categories": list(CATEGORIES),
-    }
-    return write(tmp_path / "p.json", content), {
-        0: VOID,
-        5: 2,
-        300: VOID,
-        70_000: VOID,
-        9_000_001: 1,
-        16_777_215: 1,
-    }
-
-
-def test_colours_of_panoptic_maps_become_classes(
-    tmp_path: Path, panoptic: tuple[Path, dict[int, int]]
-) -> None:
-    path, table = panoptic
-    truth = labelled(source(path))["s/a"].truth
-    wanted = [[table[i] for i in row] for row in np.load(tmp_path / "ids.npy").tolist()]
-    assert truth.read().tolist() == wanted
-    assert as_other_processes_get_it(truth).read().tolist() == wanted
-    assert truth.path == tmp_path / "p" / "a.png"
-    before = truth.digest()
-    (tmp_path / "p").rename(tmp_path / "elsewhere")
-    moved = labelled(source(path, masks=tmp_path / "elsewhere"))["s/a"].truth
-    assert moved.digest() == before
-    assert moved.read().tolist() == wanted
-
-
-def test_a_colour_that_the_file_does_not_have_and_a_missing_png_are_named(
-    tmp_path: Path, panoptic: tuple[Path, dict[int, int]]
-) -> None:
-    truth = labelled(source(panoptic[0]))["s/a"].truth
-    before = truth.digest()
-    panoptic_png(tmp_path / "p" / "a.png", np.full((SIZE, SIZE), 301))
-    assert truth.digest() != before
-    with pytest.raises(ImageError, match=r"p/a\.png has segment 301, which its JSON file does not have"):
-        truth.read()
-    (tmp_path / "p" / "a.png").unlink()
-    with pytest.raises(PoolError, match=r'source "s": 1 of 1 label maps are missing, e\.g\. .*p/a\.png'):
-        labelled(source(panoptic[0]))
-
-
-def test_panoptic_files_that_name_too_little_or_too_much_are_refused(tmp_path: Path) -> None:
-    content: dict[str, Any] = {
-        "images": images(tmp_path / "images", "a.jpg", "b.jpg"),
-        "categories": list(CATEGORIES),
-    }
-    content["annotations"] = [segments(7, "a.png", (1, 17, 0))]
-    with pytest.raises(PoolError, match=r"1 of 2 images of .*p\.json have no annotation, e\.g\. b\.jpg"):
-        labelled(source(write(tmp_path / "p.json", content)))
-    content["annotations"].append(segments(14, "../b.png", (1, 17, 0)))
-    with pytest.raises(PoolError, match=r"a panoptic label map: file_name '\.\./b\.png' leads out"):
-        labelled(source(write(tmp_path / "p.json", content)))
-    content["annotations"].append(instance(7, 17, box(0, 0, 1, 1)))
-    with pytest.raises(PoolError, match="instances and of panoptic segments; wanted one kind"):
-        labelled(source(write(tmp_path / "p.json", content)))
-    content["annotations"] = content["annotations"][2:]
-    with pytest.raises(PoolError, match=r"masks are for panoptic segments, and .*p\.json has instances"):
-        labelled(source(write(tmp_path / "p.json", content), masks=tmp_path))

@@ -1,4 +1,4 @@
-"""A private Postgres for the store's contract tests."""
+"""Databases of both kinds for the store's contract tests: SQLite, and a private Postgres."""
 
 import os
 import shutil
@@ -6,9 +6,14 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from mad_backend.store.store import Store
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def _as_postgres(*command: str) -> list[str]:
@@ -70,3 +75,20 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new folder/mad.sqlite3"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@pytest.fixture
+def opened(url: str) -> Iterator[Store]:
+    """A store with round 1 in state created."""
+    store = Store(url)
+    store.rounds.create(1, 7, NOON)
+    yield store
+    store.close()

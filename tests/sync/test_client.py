@@ -1,17 +1,14 @@
 """The client against a real server: tokens, errors, the calls that push and pull do not show."""
 
 import contextlib
-import json
 import logging
 import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
 from sync.webhooks import create_webhook
 from tests.conftest import EXECUTABLE, RunningLabelStudio
+from tests.sync.json_server import answering
 
 
 def free_port() -> int:
@@ -32,32 +30,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def answering(*answers: tuple[int, object]) -> Iterator[tuple[str, list[str]]]:
+def in_turn(*answers: tuple[int, object]) -> Iterator[tuple[str, list[str]]]:
     """A server giving `answers` in turn, the last one for ever; yields its URL and the requests."""
     seen: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers[min(len(seen), len(answers) - 1)]
-            seen.append(f"{self.command} {self.path} {self.headers.get('Authorization')}")
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
+    def decide(method: str, path: str, token: str, _body: bytes) -> tuple[int, object]:
+        answer = answers[min(len(seen), len(answers) - 1)]
+        seen.append(f"{method} {path} {token}")
+        return answer
 
-        do_POST = do_GET  # noqa: N815 - the name is http.server's
-
-        def log_message(self, *_: object) -> None:
-            """Not on stderr."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(decide) as url:
+        yield url, seen
 
 
 def test_server_that_is_down_is_named_with_what_to_check() -> None:
@@ -70,10 +53,10 @@ def test_server_that_is_down_is_named_with_what_to_check() -> None:
 
 
 def test_reads_are_tried_again_after_a_server_error_and_writes_are_not() -> None:
-    with answering((502, {}), (503, {}), (200, {"release": "1.23.2"})) as (url, seen):
+    with in_turn((502, {}), (503, {}), (200, {"release": "1.23.2"})) as (url, seen):
         assert LabelStudioClient(url, "a-token", backoff_s=0.01).version() == "1.23.2"
         assert len(seen) == 3
-    with answering((502, {"detail": "boom"})) as (url, seen):
+    with in_turn((502, {"detail": "boom"})) as (url, seen):
         with pytest.raises(LabelStudioError, match=r"502.*boom") as caught:
             LabelStudioClient(url, "a-token", backoff_s=0.01).import_tasks(1, [{}])
         assert len(seen) == 1
@@ -82,7 +65,7 @@ def test_reads_are_tried_again_after_a_server_error_and_writes_are_not() -> None
 
 def test_the_token_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with answering((400, {"detail": "bad secret-token"})) as (url, seen):
+    with in_turn((400, {"detail": "bad secret-token"})) as (url, seen):
         client = LabelStudioClient(url, "secret-token", backoff_s=0.01)
         with pytest.raises(LabelStudioError) as caught:
             client.current_user()
@@ -96,7 +79,7 @@ def test_the_token_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_private_address_names_the_settings_of_the_server() -> None:
     blocked = {"detail": "URL resolves to a reserved network address (block: 127.0.0.0/8)"}
     with (
-        answering((403, blocked)) as (url, _),
+        in_turn((403, blocked)) as (url, _),
         pytest.raises(LabelStudioError, match="LABEL_STUDIO_SSRF_PROTECTION_ENABLED=false"),
     ):
         create_webhook(LabelStudioClient(url, "a-token"), 1, "http://127.0.0.1:1/webhook", None)
@@ -104,12 +87,12 @@ def test_a_private_address_names_the_settings_of_the_server() -> None:
 
 def test_legacy_tokens_switched_off_are_told_from_a_wrong_token() -> None:
     off = {"detail": "Authentication token no longer valid: legacy token authentication has been disabled"}
-    with answering((401, off)) as (url, _), pytest.raises(LabelStudioError, match="personal access token"):
+    with in_turn((401, off)) as (url, _), pytest.raises(LabelStudioError, match="personal access token"):
         LabelStudioClient(url, "a-token").current_user()
 
 
 def test_a_moved_server_is_an_error_that_says_where_to() -> None:
-    with answering((301, {})) as (url, _), pytest.raises(LabelStudioError, match="set the address"):
+    with in_turn((301, {})) as (url, _), pytest.raises(LabelStudioError, match="set the address"):
         LabelStudioClient(url, "a-token").current_user()
 
 
@@ -120,7 +103,7 @@ def test_an_expired_access_token_is_drawn_anew_by_itself() -> None:
         (200, {"access": "two"}),
         (200, {"id": 1, "email": "a@b"}),
     )
-    with answering(*answers) as (url, seen):
+    with in_turn(*answers) as (url, seen):
         assert LabelStudioClient(url, "eyA.eyB.sig").current_user().email == "a@b"
     assert [s.split(" ", 2)[2] for s in seen] == ["None", "Bearer one", "None", "Bearer two"]
 
