@@ -1,117 +1,20 @@
 """The cross-check on a real Label Studio: nobody gets a label map of their own, and every answer means one thing."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
-from mad_backend.core.labels import LabelMap
-from mad_backend.core.records import Check, ProjectRole, Verdict
-from mad_backend.errors import CorruptFileError, StoreError
+from mad_backend.core.records import Verdict
 from mad_backend.label_studio.answers import regions_of
-from mad_backend.label_studio.check_results import choice_of
-from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
 from mad_backend.pool.images import read_label_map
 from mad_backend.store.store import Store
-from sync.check_project import are_pushed, check_id, check_items, push_checks
-from sync.client import LabelStudioClient
-from sync.pull_checks import CheckProgress, pull_checks
-from sync.pull_masks import pull_masks
-from sync.push import PushItem
-from sync.segmentation_project import push_segmentation
+from sync.check_project import are_pushed, check_items
+from sync.pull_checks import CheckProgress
 from tests.conftest import RunningLabelStudio
-from tests.sync.test_push import LABELS, items, picture, silent
-
-Answer = list[dict[str, Any]]
-
-
-def name(n: int) -> str:
-    return f"secret-name-{n:03d}"
-
-
-def changed(label_map: LabelMap) -> LabelMap:
-    """Eight pixels of dog where a cat was."""
-    other = label_map.copy()
-    other[12:14, 44:48] = 2
-    return other
-
-
-def check_of(verdict: str, label_map: LabelMap | None = None, *errors: str) -> Answer:
-    named = [choice_of(ERRORS_TAG, *errors)] if errors else []
-    return [
-        choice_of(VERDICT_TAG, verdict),
-        *named,
-        *(regions_of(label_map, LABELS) if label_map is not None else []),
-    ]
-
-
-class Crosscheck:
-    """A round whose label maps are drawn: image n by the person `authors` names (0 ann, 1 bob, ...)."""
-
-    def __init__(self, running: RunningLabelStudio, store: Store, root: Path, authors: Sequence[int]) -> None:
-        self.running, self.store, self.root = running, store, root
-        self.photos: list[PushItem] = items(len(authors))
-        self.images = [photo.image_id for photo in self.photos]
-        push_segmentation(
-            running.admin, store, 1, "Drawn", LABELS, self.photos, model_version="f0", report=silent
-        )
-        tasks = store.remote.tasks(1, ProjectRole.SEGMENTATION)
-        self.drawings = [
-            running.raters[author].create_annotation(tasks[name(n)], regions_of(picture(n)[1], LABELS))
-            for n, author in enumerate(authors)
-        ]
-        self.pull_masks()
-
-    def pull_masks(self) -> None:
-        pull_masks(self.running.admin, self.store, 1, LABELS, size_of=lambda _: (60, 80), root=self.root)
-
-    def push(self) -> None:
-        wanted = check_items(self.store, 1, self.photos)
-        push_checks(self.running.admin, self.store, 1, "Cross-check", LABELS, wanted, report=silent)
-
-    def pull(self) -> CheckProgress:
-        return pull_checks(self.running.admin, self.store, 1, LABELS, self.images, root=self.root)
-
-    @property
-    def project_id(self) -> int:
-        project = self.store.remote.project(1, ProjectRole.CHECK)
-        assert project
-        return project.project_id
-
-    def task(self, n: int) -> int:
-        return self.store.remote.tasks(1, ProjectRole.CHECK)[check_id(self.store.remote.masks(1)[name(n)])]
-
-    def checks(self) -> dict[str, Check]:
-        return {check.image_id: check for check in self.store.checks.all(1)}
-
-    def work(self, client: LabelStudioClient, answer: Callable[[int], Answer]) -> list[int]:
-        """Answers what the label stream gives; which images that were."""
-        known = {self.task(n): n for n in range(len(self.images))}
-        given = []
-        while task := client.next_task(self.project_id):
-            given.append(known[task.task_id])
-            client.create_annotation(task.task_id, answer(given[-1]), lead_time=20.5)
-        return given
-
-
-MakeCrosscheck = Callable[..., Crosscheck]
-
-
-@pytest.fixture
-def crosscheck(label_studio: RunningLabelStudio, store: Store, tmp_path: Path) -> MakeCrosscheck:
-    def make(*authors: int) -> Crosscheck:
-        made = Crosscheck(label_studio, store, tmp_path / "masks", authors)
-        made.push()
-        return made
-
-    return make
-
-
-def accept(n: int) -> Answer:
-    return check_of("accepted", picture(n)[1])
+from tests.sync.conftest import MakeCrosscheck
+from tests.sync.crosscheck import Crosscheck, accept, changed, check_of, name
+from tests.sync.test_push import LABELS, picture
 
 
 def test_nobody_is_given_a_label_map_of_their_own_and_each_is_checked_once(
@@ -270,55 +173,6 @@ def test_a_label_map_drawn_again_is_checked_again(
     ]
 
 
-def test_a_second_push_adds_nothing_and_no_photo_is_uploaded_twice(
-    crosscheck: MakeCrosscheck, label_studio: RunningLabelStudio
-) -> None:
-    made = crosscheck(0, 1)
-    before = made.store.remote.tasks(1, ProjectRole.CHECK)
-    drawn_in = made.store.remote.project(1, ProjectRole.SEGMENTATION)
-    assert drawn_in
-    made.push()
-    assert made.store.remote.tasks(1, ProjectRole.CHECK) == before
-    assert len(label_studio.admin.tasks(made.project_id)) == 2
-    assert len(label_studio.admin.uploads(drawn_in.project_id)) == 2
-    assert label_studio.admin.uploads(made.project_id) == {}
-
-
-def test_twins_of_an_interrupted_import_are_removed(
-    crosscheck: MakeCrosscheck, label_studio: RunningLabelStudio
-) -> None:
-    made = crosscheck(0)
-    (task,) = label_studio.admin.tasks(made.project_id)
-    skip = {"id": 1, "result": [], "was_cancelled": True, "ground_truth": False}
-    twin = {"data": {"image": "/x", "item": task.item}, "annotations": [skip]}
-    label_studio.admin.import_tasks(made.project_id, [twin])
-    made.push()
-    assert [t.task_id for t in label_studio.admin.tasks(made.project_id)] == [task.task_id]
-    label_studio.admin.import_tasks(made.project_id, [twin])
-    *_, other = label_studio.admin.tasks(made.project_id)
-    label_studio.raters[1].create_annotation(other.task_id, [], was_cancelled=True)
-    made.push()
-    assert len(label_studio.admin.tasks(made.project_id)) == 2, "what a person skipped is left for people"
-
-
-def test_deleted_tasks_are_sent_again_and_a_deleted_project_is_made_anew(
-    crosscheck: MakeCrosscheck, label_studio: RunningLabelStudio
-) -> None:
-    made = crosscheck(0, 0)
-    made.work(label_studio.raters[1], accept)
-    assert made.pull().done == 2
-    label_studio.admin.delete_task(made.task(0))
-    assert [p.image_id for p in made.pull().problems] == [name(0)]
-    made.push()
-    assert made.pull().done == 1
-    assert made.work(label_studio.raters[1], accept) == [0]
-    before = made.project_id
-    label_studio.admin.delete_project(before)
-    made.push()
-    assert made.project_id != before
-    assert made.pull().done == 0
-
-
 def test_a_map_of_somebody_the_server_does_not_know_is_checked_once_by_anybody_else(
     label_studio: RunningLabelStudio, store: Store, tmp_path: Path
 ) -> None:
@@ -329,34 +183,3 @@ def test_a_map_of_somebody_the_server_does_not_know_is_checked_once_by_anybody_e
     assert made.work(label_studio.raters[0], accept) == [0]
     assert made.work(label_studio.raters[1], accept) == []
     assert made.pull().done == 1
-
-
-def test_what_was_settled_before_anybody_looked_is_not_sent_and_a_drop_is_done(
-    crosscheck: MakeCrosscheck, label_studio: RunningLabelStudio
-) -> None:
-    made = crosscheck(0, 0)
-    masks = made.store.remote.masks(1)
-    for n, verdict in ((0, Verdict.AUTHOR), (1, Verdict.DROPPED)):
-        at = made.drawings[n].created_at
-        made.store.checks.settle(1, Check(name(n), masks[name(n)].sha256, verdict, "", at))
-    assert made.pull().done == 2
-    made.push()
-    assert label_studio.admin.tasks(made.project_id) == []
-    assert made.pull() == CheckProgress(2, 2, {})
-    assert list(made.store.final_masks(1)) == [name(0)]
-
-
-def test_a_label_map_file_that_changed_is_not_sent(
-    label_studio: RunningLabelStudio, store: Store, tmp_path: Path
-) -> None:
-    made = Crosscheck(label_studio, store, tmp_path / "masks", [0])
-    Path(store.remote.masks(1)[name(0)].path).write_bytes(b"something else")
-    with pytest.raises(CorruptFileError, match="is not the label map that was pulled"):
-        made.push()
-
-
-def test_pulling_before_pushing_is_an_error(
-    label_studio: RunningLabelStudio, store: Store, tmp_path: Path
-) -> None:
-    with pytest.raises(StoreError, match="round 1 has no check project; push before"):
-        pull_checks(label_studio.admin, store, 1, LABELS, [], root=tmp_path)
