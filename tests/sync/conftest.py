@@ -1,6 +1,6 @@
 """What several tests of pushing and pulling begin with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +8,10 @@ import pytest
 from mad_backend.store.store import Store
 from tests.conftest import RunningLabelStudio
 from tests.sync.crosscheck import Crosscheck
+from tests.sync.foreign_project import Theirs
 
 MakeCrosscheck = Callable[..., Crosscheck]
+MakeTheirs = Callable[[str], Theirs]
 
 
 @pytest.fixture
@@ -20,3 +22,16 @@ def crosscheck(label_studio: RunningLabelStudio, store: Store, tmp_path: Path) -
         return made
 
     return make
+
+
+@pytest.fixture
+def theirs(label_studio: RunningLabelStudio) -> Iterator[MakeTheirs]:
+    made: list[Theirs] = []
+
+    def make(config: str) -> Theirs:
+        made.append(Theirs(label_studio.admin, config))
+        return made[-1]
+
+    yield make
+    for project in made:
+        label_studio.admin.delete_project(project.id)
