@@ -5,12 +5,8 @@ It listens on 127.0.0.1 only, keeps everything under one folder, and calls nobod
 
 import ctypes
 import fcntl
-import json
 import logging
-import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,17 +14,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Final, Self
 
 import requests
 
 from mad_backend.errors import DemoError, LabelStudioError
 from sync.client import LabelStudioClient
+from sync.embedded_start import HOST, Credentials, load_credentials, server_environment
 
 log = logging.getLogger(__name__)
 
-_HOST: Final = "127.0.0.1"
-_ADMIN: Final = "admin@localhost.test"
 _START_TIMEOUT_S: Final = 420.0
 """A first start migrates an empty database: 40 to 80 s on two cores, more on a busy machine."""
 _STOP_TIMEOUT_S: Final = 20.0
@@ -64,7 +59,7 @@ class EmbeddedLabelStudio:
         self._overrides = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
-        self._secrets: dict[str, Any] = {}
+        self._known: Credentials | None = None
 
     def __repr__(self) -> str:
         return f"EmbeddedLabelStudio({str(self._root)!r})"
@@ -79,18 +74,24 @@ class EmbeddedLabelStudio:
         self.stop()
 
     @property
+    def _credentials(self) -> Credentials:
+        if self._known is None:
+            raise DemoError("the private Label Studio has no address and no token before it is started")
+        return self._known
+
+    @property
     def url(self) -> str:
-        return f"http://{_HOST}:{self._secrets['port']}"
+        return f"http://{HOST}:{self._credentials.port}"
 
     @property
     def token(self) -> str:
         """The admin's legacy token."""
-        return str(self._secrets["token"])
+        return self._credentials.token
 
     @property
     def admin(self) -> tuple[str, str]:
         """(email, password) to log in with."""
-        return self._secrets["email"], self._secrets["password"]
+        return self._credentials.email, self._credentials.password
 
     @property
     def pid(self) -> int | None:
@@ -111,7 +112,7 @@ class EmbeddedLabelStudio:
         self._root.mkdir(parents=True, exist_ok=True)
         self._take_lock()
         try:
-            self._secrets = self._load_secrets()
+            known = self._known = load_credentials(self._root, self._wanted_port)
             with self.log_path.open("wb") as output:
                 self._process = subprocess.Popen(
                     [
@@ -119,12 +120,12 @@ class EmbeddedLabelStudio:
                         "start",
                         "--no-browser",
                         "--internal-host",
-                        _HOST,
+                        HOST,
                         "--port",
-                        str(self._port()),
+                        str(known.port),
                     ],
                     cwd=self._root,
-                    env=self._environment(),
+                    env=server_environment(self._root, known, self._overrides),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -194,54 +195,6 @@ class EmbeddedLabelStudio:
             ) from None
         self._lock = lock
 
-    def _port(self) -> int:
-        return int(self._secrets["port"])
-
-    def _load_secrets(self) -> dict[str, Any]:
-        """Admin, password, token and port, made once and kept readable for their owner only."""
-        path = self._root / "credentials.json"
-        kept: dict[str, Any] = {}
-        if path.exists():
-            try:
-                kept = json.loads(path.read_text())
-            except ValueError as error:
-                raise DemoError(f"{path} is not JSON ({error}); delete {self._root} to begin anew") from error
-        fresh = {"email": _ADMIN, "password": secrets.token_urlsafe(18), "token": secrets.token_hex(20)}
-        found = {**fresh, **kept, "port": _choose_port(self._wanted_port, kept.get("port"))}
-        if found != kept:
-            _write_private(path, json.dumps(found))
-        return found
-
-    def _environment(self) -> dict[str, str]:
-        """A small environment of its own: Label Studio also reads HOST, PORT, DEBUG... without any prefix."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-        data = self._root / "data"
-        data.mkdir(exist_ok=True)
-        # The dead proxy stops what has no switch (the tips that the start page fetches from GitHub).
-        proxies = dict.fromkeys(
-            ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), f"http://{_HOST}:9"
-        )
-        return {
-            **kept,
-            **proxies,
-            "NO_PROXY": f"{_HOST},localhost",
-            "no_proxy": f"{_HOST},localhost",
-            "HOME": str(self._root),
-            "COLLECT_ANALYTICS": "False",
-            "SENTRY_DSN": "",
-            "FRONTEND_SENTRY_DSN": "",
-            "LABEL_STUDIO_LATEST_VERSION_CHECK": "False",
-            "LABEL_STUDIO_BASE_DATA_DIR": str(data),
-            "LABEL_STUDIO_USERNAME": self._secrets["email"],
-            "LABEL_STUDIO_PASSWORD": self._secrets["password"],
-            "LABEL_STUDIO_USER_TOKEN": self._secrets["token"],
-            "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-            "LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false",
-            "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false",
-            "fflag_feat_utc_210_prediction_validation_15082025": "true",
-            **self._overrides,
-        }
-
     def _wait(self, report: Report) -> None:
         began = said = time.monotonic()
         report("starting Label Studio (the first start takes a minute or more)")
@@ -276,47 +229,7 @@ class EmbeddedLabelStudio:
 
     def _log_tail(self) -> str:
         lines = self.log_path.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        text = "\n".join([f"the end of {self.log_path}:", *lines])
-        for name in ("token", "password"):
-            text = text.replace(self._secrets[name], "***")
-        return text
-
-
-def _choose_port(wanted: int | None, before: int | None) -> int:
-    """Label Studio silently takes the next port when its own is busy, so it is looked at before."""
-    if wanted is not None:
-        if not _is_free(wanted):
-            raise DemoError(
-                f"port {wanted} on {_HOST} is taken; stop what listens there, or choose another port"
-            )
-        return wanted
-    if before is not None and _is_free(before):
-        return before
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(port: int) -> bool:
-    """True if nothing on this machine listens there on any address."""
-    with socket.socket() as probe:
-        # As the server does: without it, connections of the last run still closing would count as taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", port))
-        except OSError:
-            return False
-    return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Atomic, mode 0600 from the first byte on."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+        return self._credentials.hidden_in("\n".join([f"the end of {self.log_path}:", *lines]))
 
 
 def _death_wish() -> Callable[[], object] | None:

@@ -1,6 +1,5 @@
 """The README's first command: one complete round on a private Label Studio, started and shown in one terminal."""
 
-import http.client
 import json
 import secrets
 import socket
@@ -15,25 +14,22 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mad_backend.core.records import ProjectRole, Verdict
+from mad_backend.core.records import ProjectRole
 from mad_backend.core.rounds import Round, RoundState
 from mad_backend.errors import DemoError
 from mad_backend.settings import Secrets
 from sync.client import LabelStudioClient
 from sync.embedded import EmbeddedLabelStudio
-from sync.ml_backends import credentials, ensure_backend, served_at
+from sync.ml_backends import ensure_backend, served_at
+from training.demo_ending import print_ending, print_logins, print_places
 from training.oracles import SimulatedCrowd
 from training.processes import last_line, start_mad, stop
 from training.project import Project
-from training.report import build_report
-from training.report_text import change_lines, table_1
 from training.start import start_round
 from training.steps import load_item
 from training.templates import write_settings
 
 RATERS = 3
-LOADING_S = 120.0
-"""For the promoted version to be loaded."""
 ROLES = {
     RoundState.RATING: ProjectRole.RATING,
     RoundState.LABELLING: ProjectRole.SEGMENTATION,
@@ -44,6 +40,13 @@ HOW_OFTEN = {
     ProjectRole.SEGMENTATION: "Every task wants an answer",
     ProjectRole.CHECK: "Every label map wants the eyes of somebody who did not draw it",
 }
+People = dict[str, tuple[str, LabelStudioClient]]
+"""Email -> (password, client) of each rater."""
+
+
+def passwords_of(people: People) -> dict[str, str]:
+    """Email -> password."""
+    return {email: password for email, (password, _) in people.items()}
 
 
 class Demo:
@@ -78,7 +81,7 @@ class Demo:
             except KeyboardInterrupt:
                 self._say("stopping; nothing is lost, the next run goes on from here")
                 raise
-            self._finish(project, found.number, time.monotonic() - started)
+            self._finish(project, found.number, time.monotonic() - started, people)
             if stay:
                 self._console.print(
                     "Everything keeps running until Ctrl-C; the next run starts the next round."
@@ -134,7 +137,7 @@ class Demo:
         finally:
             self._server.stop()
 
-    def _people(self) -> dict[str, tuple[str, LabelStudioClient]]:
+    def _people(self) -> People:
         """Email -> (password, client) of the raters; made on the first run."""
         memory = self._root / "people.json"
         if not memory.exists():
@@ -171,7 +174,7 @@ class Demo:
             child = start_mad([name, "--config", str(project.config)], log_path, environment)
             self._children[name] = (child, log_path)
 
-    def _drive(self, project: Project, number: int, people: dict[str, tuple[str, LabelStudioClient]]) -> None:
+    def _drive(self, project: Project, number: int, people: People) -> None:
         """Shows the round and lets people work, until it is over."""
         crowd = None
         if not self._by_hand:
@@ -209,7 +212,7 @@ class Demo:
         project: Project,
         number: int,
         role: ProjectRole,
-        people: dict[str, tuple[str, LabelStudioClient]],
+        people: People,
         console: Console,
     ) -> None:
         """All tasks are there: connects the ML backend, and tells a person at the browser where to go."""
@@ -222,7 +225,7 @@ class Demo:
         if self._by_hand:
             console.print(f"Your turn: {role}. {HOW_OFTEN[role]}; log in and open")
             console.print(f"  {self._server.url}/projects/{remote.project_id}/data?labeling=1")
-            self._print_logins(console, people)
+            print_logins(console, self._server.url, passwords_of(people))
 
     def _let_work(
         self, crowd: SimulatedCrowd, project: Project, found: Round, bar: Progress, task: TaskID
@@ -248,70 +251,11 @@ class Demo:
             ended.set()
             shower.join()
 
-    def _finish(self, project: Project, number: int, seconds: float) -> None:
-        console = self._console
-        report = build_report(project)
-        console.print()
-        console.print(table_1(report))
-        for line in change_lines(report):
-            console.print(line)
-        found = project.store.rounds.get(number)
-        console.print(
-            f"round {number} {found.state} after {seconds / 60:.1f} minutes: {found.outcome or ''}",
-            soft_wrap=True,
-        )
-        checks = project.store.checks.all(number)
-        if checks:
-            corrected = sum(check.verdict is Verdict.CORRECTED for check in checks)
-            console.print(f"the cross-check corrected {corrected} of {len(checks)} label maps")
-        console.print(f"the ML backend serves {self._served(project)}")
-        unreadable = project.store.choices.unreadable()
-        if unreadable:
-            console.print(
-                f"{len(unreadable)} images could not be read, e.g. {next(iter(unreadable.values()))}"
-            )
-        console.print()
-        email, password = self._server.admin
-        console.print(
-            f"Label Studio: {self._server.url}   login {email}   password {password}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        for role in ProjectRole:
-            remote = project.store.remote.project(number, role)
-            if remote:
-                console.print(f"  {role} project: {self._server.url}/projects/{remote.project_id}/data")
-        self._print_logins(console, self._people())
-        console.print(f"ML backend: http://127.0.0.1:{project.settings.serve.port}/versions")
-        console.print(f"all files and logs: {self._root}", soft_wrap=True)
-
-    def _print_logins(self, console: Console, people: dict[str, tuple[str, LabelStudioClient]]) -> None:
-        for email, (password, _) in people.items():
-            console.print(
-                f"  {self._server.url}   login {email}   password {password}", highlight=False, soft_wrap=True
-            )
-
-    def _served(self, project: Project) -> str:
-        """The version the ML backend names, once that is the promoted one: it goes on with the old one meanwhile."""
-        promoted = project.store.versions.promoted()
-        until = time.monotonic() + LOADING_S
-        while True:
-            named = self._named(project)
-            if promoted is None or named == promoted.version or time.monotonic() > until:
-                return named
-            time.sleep(0.5)
-
-    def _named(self, project: Project) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", project.settings.serve.port, timeout=30)
-        try:
-            connection.request("GET", "/health", headers=credentials(project.settings, Secrets()))
-            return str(json.loads(connection.getresponse().read())["model_version"])
-        except (OSError, ValueError, KeyError) as error:
-            raise DemoError(
-                f"the ML backend does not answer: {error}; see {self._children['serve'][1]}"
-            ) from error
-        finally:
-            connection.close()
+    def _finish(self, project: Project, number: int, seconds: float, people: People) -> None:
+        print_ending(self._console, project, number, seconds)
+        server = self._server
+        print_places(self._console, project, number, server.url, server.admin, passwords_of(people))
+        self._console.print(f"all files and logs: {self._root}", soft_wrap=True)
 
     def _check_children(self, state: str) -> None:
         for name, (child, log_path) in self._children.items():
