@@ -13,6 +13,7 @@ if __name__ == "__main__":
         "masks",
         "label_studio_push",
         "label_studio_pull",
+        "acquisition",
         "ml_backend",
         "training",
     ):

@@ -6,9 +6,10 @@ left out. Probabilities are over the network's own classes, before they are mapp
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ from mad_backend.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
     import torch
+
+    Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,7 @@ class Acquirer:
             )
         self._model = model
         self._layer = _scoring_layer(model)
-        self._passes = passes
-        self._dropout = _Stochastic(model) if passes else None
+        self._dropout = _Stochastic(model, passes) if passes else None
         self.no_information = (
             "" if self._dropout and self._dropout.is_active else _no_information(model, passes)
         )
@@ -95,7 +97,7 @@ class Acquirer:
                 if self._dropout and self._dropout.is_active:
                     seed = zlib.crc32(frame.image_id.encode())
                     information = self._dropout.information(
-                        batch[i : i + 1], features, cells, self._passes, seed
+                        batch[i : i + 1], features, logits[i], cells, seed
                     )
                 embedding = _embedding(features, model.seen_size(size), inside)
                 answers.append(Acquisition(entropy, margin, information, embedding))
@@ -105,15 +107,16 @@ class Acquirer:
 class _Stochastic:
     """A network with its dropout at work and everything else in evaluation: Monte Carlo dropout.
 
-    Where the only dropout feeds the last layer, and that layer's answer is the network's, as in most heads, the last
-    layer alone is run again. Else all of the network is: not its twin for inference, in which dropout may have been
-    left out, and always in float32.
+    Where the only dropout feeds the last layer, and that layer's answer is the network's, as it is or enlarged, as in
+    most heads, the last layer alone is run again. Else all of the network is: not its twin for inference, in which
+    dropout may have been left out, and always in float32.
     """
 
-    def __init__(self, model: TorchModel) -> None:
+    def __init__(self, model: TorchModel, passes: int) -> None:
         import torch
 
         self._model = model
+        self._passes = passes
         generator = torch.Generator(model.device).manual_seed(0)
         with torch.inference_mode():
             batch = model.batch([_noise(model.canvas.size)])
@@ -123,37 +126,51 @@ class _Stochastic:
             ):
                 logits = model.forward(batch, self._run)
         self.is_active = bool(drops)
-        self._tail: tuple[Any, Dropout] | None = None
+        self._tail: tuple[Dropout, Function] | None = None
         if len(drops) == 1 and calls:
             (dropout, varied), last = drops[0], calls[-1]
-            if _is_same(varied, last.given) and _is_same(last.answered, logits):
-                self._tail = last.layer, dropout
+            enlarge = _enlarging(last.answered, logits)
+            if _is_same(varied, last.given) and enlarge:
+                self._tail = dropout, lambda given: enlarge(last.layer(given))
 
     def information(
-        self, image: "torch.Tensor", features: "list[torch.Tensor]", cells: Size, passes: int, seed: int
+        self,
+        image: "torch.Tensor",
+        features: "list[torch.Tensor]",
+        known: "torch.Tensor",
+        cells: Size,
+        seed: int,
     ) -> float:
         """Mean mutual information in nats over the first `cells` rows and columns of logits.
 
-        `image` is a batch of one, `features` what entered the last layer. The same seed gives the same masks.
+        `image` is a batch of one, `features` what entered the last layer, and `known` its (C, h, w) logits without
+        dropout. The same seed gives the same masks.
         """
         import torch
 
         generator = torch.Generator(image.device).manual_seed(seed)
         mean, entropy = torch.zeros(()), torch.zeros(())
-        for _ in range(passes):
-            logits = self._logits(image, features, generator)[0, :, : cells[0], : cells[1]]
+        for _ in range(self._passes):
+            logits = self._logits(image, features, known, generator)[0, :, : cells[0], : cells[1]]
             probabilities = logits.softmax(0)
-            mean = mean.to(logits.device) + probabilities / passes
-            entropy = entropy.to(logits.device) + torch.special.entr(probabilities).sum(0) / passes
+            mean = mean.to(logits.device) + probabilities / self._passes
+            entropy = entropy.to(logits.device) + torch.special.entr(probabilities).sum(0) / self._passes
         return max(0.0, float((torch.special.entr(mean).sum(0) - entropy).mean()))
 
     def _logits(
-        self, image: "torch.Tensor", features: "list[torch.Tensor]", generator: "torch.Generator"
+        self,
+        image: "torch.Tensor",
+        features: "list[torch.Tensor]",
+        known: "torch.Tensor",
+        generator: "torch.Generator",
     ) -> "torch.Tensor":
         if self._tail is not None:
-            layer, dropout = self._tail
+            dropout, layers = self._tail
             (given,) = features
-            return self._model.forward(dropout.of(given.float(), generator), layer)
+            logits = self._model.forward(dropout.of(given.float(), generator), layers)
+            # A network may enlarge by a whole factor what has one size, and by another factor what has another size.
+            if logits.shape[1:] == known.shape:
+                return logits
         with active_dropout(generator):
             return self._model.forward(image, self._run)
 
@@ -228,6 +245,20 @@ def _content_cells(of: "torch.Tensor", seen: Size, content: Size) -> Size:
 def _noise(size: Size) -> NDArray[np.uint8]:
     """An image in which no two places look the same, so that no two tensors are equal by chance."""
     return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+
+
+def _enlarging(scores: "torch.Tensor", logits: "torch.Tensor") -> "Function | None":
+    """What makes `logits` of `scores`: nothing, or a bilinear enlarging by a whole factor; None for anything else."""
+    from torch.nn import functional
+
+    factor = logits.shape[-1] // scores.shape[-1]
+    if factor <= 1:
+        return (lambda given: given) if _is_same(scores, logits) else None
+    for aligned in (True, False):
+        enlarge = partial(functional.interpolate, scale_factor=factor, mode="bilinear", align_corners=aligned)
+        if _is_same(enlarge(scores), logits):
+            return enlarge
+    return None
 
 
 def _is_same(one: "torch.Tensor", other: "torch.Tensor") -> bool:

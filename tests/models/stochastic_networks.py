@@ -27,6 +27,38 @@ class Functional(OneFeature):
         return functional.interpolate(self.head(features), scale_factor=2)
 
 
+class Enlarged(OneFeature):
+    """The same, the scores enlarged as most heads do."""
+
+    def __init__(self, aligned: bool) -> None:
+        super().__init__()
+        self.aligned = aligned
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.interpolate(
+            super().forward(images), scale_factor=4, mode="bilinear", align_corners=self.aligned
+        )
+
+
+class EnlargedToTheInput(OneFeature):
+    """At a quarter of the size, enlarged to that of the input, which four need not divide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature[0].stride = (4, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return functional.interpolate(super().forward(images), images.shape[-2:], mode="bilinear")
+
+
+def enlarged_by_corners() -> nn.Module:
+    return Enlarged(aligned=True)
+
+
+def enlarged_by_centres() -> nn.Module:
+    return Enlarged(aligned=False)
+
+
 def without_dropout() -> nn.Module:
     return OneFeature(0.0)
 

@@ -121,6 +121,47 @@ def test_mutual_information_is_that_of_every_outcome_of_dropout(
         assert torch.equal(value, before[key]), "batch norm has learnt"
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "again"),
+    [
+        ("OneFeature", 64, 0),
+        ("enlarged_by_corners", 64, 0),
+        ("enlarged_by_centres", 64, 0),
+        ("EnlargedToTheInput", 64, 0),
+        ("EnlargedToTheInput", 61, 20),
+    ],
+)
+def test_only_what_follows_dropout_runs_again_and_says_the_same_as_the_whole_network(
+    name: str, size: int, again: int, three_labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = own(name, three_labels, fit="keep", input_size=80)
+    with torch.no_grad():
+        model.module.head.weight.mul_(5)
+    rgb = np.random.default_rng(1).integers(0, 256, (size, size, 3), np.uint8)
+
+    def information() -> tuple[int, float]:
+        runs: list[torch.Size] = []
+
+        def run(module: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+            runs.append(batch.shape)
+            return type(model).run(model, module, batch)
+
+        acquirer = Acquirer(model, passes=20)
+        with monkeypatch.context() as patched:
+            patched.setattr(model, "run", run)
+            (found,) = acquirer([Frame("photo", rgb, (size, size))])
+        assert found.mutual_information is not None
+        return len(runs), found.mutual_information
+
+    runs, of_the_tail = information()
+    assert runs == again
+    monkeypatch.setattr("mad_backend.models.acquisition._enlarging", lambda *_: None)
+    runs, of_all = information()
+    assert runs == 20
+    assert of_the_tail == pytest.approx(of_all, rel=0.1 if again else 1e-4)
+    assert of_all > 0.01
+
+
 def test_without_dropout_there_is_no_mutual_information_and_a_reason(
     three_labels: LabelSet, frames: list[Frame]
 ) -> None:

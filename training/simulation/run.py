@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
 from mad_backend.errors import MadError
+from training.display import Display
 from training.simulation.board import Plan, run_trials
 from training.simulation.duels import hold_duels
 from training.simulation.experiments import experiment_settings, prepare_experiment
@@ -66,11 +68,14 @@ def _simulate(
     world = World.open_for(plan.config, plan.root / "shared", plan.cache, seed=0)
     if experiment is not None and data is not None:
         prepare_experiment(experiment, world, data, backbone, console)
-    with console.status("preparing") as status:
+    columns = TextColumn("preparing: {task.description}"), BarColumn(), MofNCompleteColumn()
+    with Display(console, columns, "reading images") as display:
         prepare(
             world,
             plan.strategies,
-            lambda what, done, total: status.update(f"preparing: {what}, {done} of {total}"),
+            lambda what, done, total: display.tell(
+                what, done, total, f"preparing: {what}, {done} of {total}"
+            ),
         )
     fingerprints = {(name, seed): world.fingerprint(name, seed) for name, seed in plan.trials}
     trials = run_trials(plan, fingerprints, wanted.jobs or min(os.cpu_count() or 1, MOST_JOBS), console)
