@@ -187,16 +187,6 @@ class LabelStudioClient:
         )
         return [read_annotation(a, task["id"]) for task in found for a in task["annotations"]]
 
-    def prediction_result(self, prediction_id: int) -> list[Json] | None:
-        """The regions of a prediction, or None if it was deleted."""
-        try:
-            found = self.get(f"/api/predictions/{prediction_id}/", f"reading prediction {prediction_id}")
-        except LabelStudioError as error:
-            if error.status == 404:
-                return None
-            raise
-        return list(found["result"] or [])
-
     def create_annotation(
         self, task_id: int, result: Sequence[Mapping[str, Any]], **fields: Any
     ) -> Annotation:

@@ -6,9 +6,7 @@ They know the true label maps of the pool, which nothing else in this project ev
 import hashlib
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, assert_never
 
 import numpy as np
@@ -17,27 +15,19 @@ from PIL import Image
 from mad_backend.core.labels import VOID, LabelMap, LabelSet
 from mad_backend.core.metrics import confusion_matrix, mean_iou
 from mad_backend.core.records import (
-    Check,
     ErrorType,
-    HumanMask,
     ProjectRole,
-    Rating,
     RemoteProject,
     Verdict,
 )
 from mad_backend.label_studio.answers import regions_of
 from mad_backend.label_studio.check_results import choice_of
 from mad_backend.label_studio.label_config import ERRORS_TAG, VERDICT_TAG
-from mad_backend.pool.mask_files import write_mask
 from mad_backend.pool.sources import list_labelled
 from mad_backend.pool.truths import Truth
 from mad_backend.settings import OracleSettings
-from sync.check_project import check_id, checked_image, drawn_map
+from sync.check_project import checked_image, drawn_map
 from sync.client import LabelStudioClient
-from sync.pull import PullProgress
-from sync.pull_checks import CheckProgress
-from sync.push import PushItem
-from training.people import Report
 from training.project import Project
 
 LEVELS = (0.35, 0.5, 0.65, 0.8)
@@ -123,69 +113,6 @@ class Oracle:
     def _rng(self, *parts: str) -> np.random.Generator:
         digest = hashlib.sha256("\n".join((str(self._seed), *parts)).encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-class OraclePeople:
-    """Rates, draws and checks straight into the store: experiments without a server."""
-
-    def __init__(self, project: Project, raters: int) -> None:
-        self._project = project
-        self._oracle = Oracle.of(project)
-        self._raters = [f"rater-{n + 1}" for n in range(raters)]
-
-    def rate(self, number: int, items: Sequence[PushItem], report: Report) -> PullProgress:
-        ratings = []
-        for done, item in enumerate(items):
-            label_map = item.load()[1]
-            for order, rater in enumerate(self._raters):
-                score = self._oracle.opinion(item.image_id, rater, label_map)
-                at = datetime.fromtimestamp(done, UTC)
-                ratings.append(Rating(item.image_id, rater, score, done * len(self._raters) + order, at))
-            report("rating", done + 1, len(items))
-        self._project.store.remote.record_ratings(number, ratings)
-        return PullProgress(len(items), len(items), dict.fromkeys(self._raters, len(items)))
-
-    def label(
-        self, number: int, items: Sequence[PushItem], model_version: str, report: Report
-    ) -> PullProgress:
-        for done, item in enumerate(items):
-            key = self._project.store.remote.item_key(number, ProjectRole.SEGMENTATION, item.image_id)
-            path, digest = self._write(number, key, self._oracle.drawing(item.image_id))
-            mask = HumanMask(item.image_id, path, digest, self._raters[done % len(self._raters)], done)
-            self._project.store.remote.record_mask(number, mask)
-            report("drawing", done + 1, len(items))
-        return PullProgress(len(items), len(items), {})
-
-    def check(self, number: int, items: Sequence[PushItem], report: Report) -> CheckProgress:
-        store = self._project.store
-        masks = store.remote.masks(number)
-        for done, item in enumerate(items):
-            mask = masks[item.image_id]
-            drawn, truth = drawn_map(mask), self._oracle.drawing(item.image_id)
-            checker = next((who for who in self._raters if who != mask.annotator), "somebody else")
-            at = datetime.fromtimestamp(done, UTC)
-            check = Check(item.image_id, mask.sha256, Verdict.ACCEPTED, checker, at)
-            errors = self._oracle.errors(item.image_id, drawn)
-            if errors:
-                key = store.remote.item_key(number, ProjectRole.CHECK, check_id(mask))
-                path, digest = self._write(number, key, truth)
-                share = float((drawn != truth).mean())
-                check = replace(
-                    check,
-                    verdict=Verdict.CORRECTED,
-                    errors=errors,
-                    changed_share=share,
-                    path=path,
-                    sha256=digest,
-                )
-            store.checks.record(number, check)
-            report("checking", done + 1, len(items))
-        return CheckProgress(len(items), len(items), {})
-
-    def _write(self, number: int, key: str, label_map: LabelMap) -> tuple[str, str]:
-        """(path, SHA-256) of an index PNG."""
-        path = self._project.masks_root / f"round-{number:03d}" / f"{key}.png"
-        return str(path), write_mask(path, label_map)
 
 
 class SimulatedCrowd:

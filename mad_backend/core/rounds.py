@@ -33,10 +33,6 @@ class RoundState(StrEnum):
         """True where nothing will ever change again."""
         return self in (RoundState.FINISHED, RoundState.CANCELLED)
 
-    @property
-    def waits_for_people(self) -> bool:
-        return self in (RoundState.RATING, RoundState.LABELLING, RoundState.CHECKING)
-
 
 _WORK = (
     RoundState.CREATED,

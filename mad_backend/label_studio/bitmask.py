@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mad_backend.core.labels import LabelMap, Mask
+from mad_backend.core.labels import LabelMap
 from mad_backend.errors import LabelFormatError
 
 _DATA_URL: Final = "data:image/png;base64,"
@@ -25,11 +25,6 @@ _DAMAGE: Final = (
     Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow raises on damaged PNGs; without a palette it fails an assertion."""
-
-
-def encode_bitmask(mask: Mask, color: tuple[int, int, int]) -> str:
-    """The data URL of a (H, W) bool mask in `color`, transparent elsewhere."""
-    return encode_bitmasks(mask.view(np.uint8), {1: color})[1]
 
 
 def encode_bitmasks(label_map: LabelMap, colors: Mapping[int, tuple[int, int, int]]) -> dict[int, str]:

@@ -69,4 +69,3 @@ def test_the_error_says_what_would_have_been_possible() -> None:
 def test_each_state_knows_what_it_is() -> None:
     assert {s for s in RoundState if s.is_working} == set(ORDER[:-1])
     assert {s for s in RoundState if s.is_over} == {"finished", "cancelled"}
-    assert {s for s in RoundState if s.waits_for_people} == {"rating", "labelling", "checking"}

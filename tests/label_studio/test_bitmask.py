@@ -16,10 +16,14 @@ from PIL import Image
 
 from mad_backend.core.labels import LabelMap, Mask
 from mad_backend.errors import LabelFormatError
-from mad_backend.label_studio.bitmask import decode_bitmask, encode_bitmask, encode_bitmasks
+from mad_backend.label_studio.bitmask import decode_bitmask, encode_bitmasks
 
 PREFIX = "data:image/png;base64,"
 ALPHA = np.array([[0, 127, 128, 255], [255, 1, 0, 9]], np.uint8)
+
+
+def encode_bitmask(mask: Mask, color: tuple[int, int, int]) -> str:
+    return encode_bitmasks(mask.view(np.uint8), {1: color})[1]
 
 
 def url(png: bytes) -> str:

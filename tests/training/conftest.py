@@ -28,8 +28,8 @@ with warnings.catch_warnings():
 from mad_backend.core.labels import LabelMap
 from mad_backend.pool.images import read_label_map
 from mad_backend.pool.truths import Truth
+from tests.training.oracle_people import OraclePeople
 from training.finetuning.samples import Sample
-from training.oracles import OraclePeople
 from training.project import Project
 from training.scenes import BOAT, CAR, HOUSE, PERSON, TREE, write_dataset
 from training.start import start_round

@@ -18,8 +18,8 @@ from sync.pull import TaskProblem
 from sync.pull_checks import CheckProgress
 from sync.push import PushItem
 from tests.training.conftest import MakeProject, runner
+from tests.training.oracle_people import OraclePeople
 from training.finetune import failure_images
-from training.oracles import OraclePeople
 from training.people import Report
 from training.project import Project
 from training.rounds import RoundRunner
