@@ -97,6 +97,33 @@ def rollback(
     console.print(f"{earlier.version} is served from now on, in the place of {served.version}")
 
 
+@app.command("vetoes", epilog="Example: mad vetoes --lift pool/kitchen-07")
+def list_vetoes(
+    lift: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="Image that later rounds may choose again.")
+    ] = None,
+    config: Config = DEFAULT_CONFIG,
+) -> None:
+    """Images that a rater called out-of-domain when S and T were drawn: no later round chooses them."""
+    from mad_backend.store.store import Store
+
+    choices = Store(load_settings(config).database_url).choices
+    if lift is not None:
+        if not choices.lift_veto(lift):
+            raise SettingsError(f'nobody vetoed "{lift}"; `mad vetoes` lists what was')
+        console.print(f"{lift}: later rounds may choose it again", markup=False, highlight=False)
+        return
+    found = choices.vetoes()
+    if not found:
+        console.print("no image was called out-of-domain")
+        return
+    table = Table("image", "round", "by", "")
+    for veto in found:
+        lifted = "lifted" if veto.is_lifted else ""
+        table.add_row(escape(veto.image_id), str(veto.round_number), escape(veto.rater), lifted)
+    console.print(table)
+
+
 def _came_from(found: Round, wanted: RoundState) -> RoundState:
     if found.state is not wanted or found.came_from is None:
         raise SettingsError(f"round {found.number} is {found.state}, not {wanted}")

@@ -127,6 +127,16 @@ class Rating:
         return self.score is None
 
 
+@dataclass(frozen=True)
+class Veto:
+    """An image that a rater of a round called out-of-domain, or the first of several; no longer so if `is_lifted`."""
+
+    image_id: str
+    round_number: int
+    rater: str
+    is_lifted: bool
+
+
 class AnswerKind(StrEnum):
     """What an answer of the rating project is; only the first two say anything of the image."""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
-from mad_backend.core.records import Candidate, Failure, Part, Provenance, Role
+from mad_backend.core.records import Candidate, Failure, Part, Provenance, Role, Veto
 from mad_backend.store.database import Database
 from mad_backend.store.tables import chosen, duels, rounds, selected, unreadable_images, vetoes
 
@@ -87,7 +87,8 @@ class ChoiceTable:
                 return
             if rows:
                 connection.execute(insert(chosen), rows)
-            self._db.insert_missing(connection, vetoes, veto_rows)
+            # Only one that was lifted can be vetoed again, and then counts again.
+            self._db.upsert(connection, vetoes, ["image_id"], veto_rows)
 
     def failures(self, number: int) -> list[Failure]:
         """S of the round, lowest MOS first."""
@@ -101,6 +102,15 @@ class ChoiceTable:
         """Images a rater called out-of-domain, unless an admin lifted the veto."""
         with self._db.transaction() as connection:
             return set(connection.scalars(select(vetoes.c.image_id).where(~vetoes.c.lifted)))
+
+    def vetoes(self) -> list[Veto]:
+        """Lifted ones too, by round and image id."""
+        query = select(vetoes).order_by(vetoes.c.round_number, vetoes.c.image_id)
+        with self._db.transaction() as connection:
+            return [
+                Veto(row.image_id, row.round_number, row.rater, row.lifted)
+                for row in connection.execute(query)
+            ]
 
     def lift_veto(self, image_id: str) -> bool:
         """Lets an image back into later pools; False if nobody had vetoed it."""

@@ -14,6 +14,7 @@ from mad_backend.core.records import (
     Rating,
     RemoteProject,
     Role,
+    Veto,
 )
 from mad_backend.core.rounds import RoundState
 from mad_backend.errors import StoreError, TransitionError
@@ -117,6 +118,18 @@ class TestStore:
         assert opened.choices.lift_veto("v")
         assert not opened.choices.lift_veto("nobody's")
         assert opened.choices.spent() == {"a"}
+        assert opened.choices.vetoes() == [Veto("v", 1, "ann", is_lifted=True)]
+
+    def test_a_veto_after_a_lifted_one_counts_again(self, opened: Store) -> None:
+        opened.choices.record_cut(1, [Failure("a", 1.0)], [], {"u": "ann", "v": "ann"})
+        opened.choices.lift_veto("v")
+        opened.rounds.create(2, 7, NOON)
+        opened.choices.record_cut(2, [Failure("b", 1.0)], [], {"v": "bob"})
+        assert opened.choices.vetoed() == {"u", "v"}
+        assert opened.choices.vetoes() == [
+            Veto("u", 1, "ann", is_lifted=False),
+            Veto("v", 2, "bob", is_lifted=False),
+        ]
 
     def test_unreadable_images_are_named_with_the_latest_reason(self, opened: Store) -> None:
         opened.choices.record_unreadable({"a": "truncated"})

@@ -117,6 +117,23 @@ def test_rollback_serves_the_version_before_and_names_the_first_as_such(make_pro
         CliRunner().invoke(app, command, catch_exceptions=False)
 
 
+def test_vetoes_are_listed_and_one_is_lifted_by_its_name(make_project: MakeProject) -> None:
+    project = make_project()
+    start_round(project, None)
+    command = ["vetoes", "--config", str(project.config)]
+    assert CliRunner().invoke(app, command).output == "no image was called out-of-domain\n"
+    project.store.choices.record_cut(1, [], [], {"pool/kitchen-07": "ann@example.com"})
+    listed = CliRunner().invoke(app, command).output
+    assert all(part in listed for part in ("pool/kitchen-07", "ann@example.com"))
+    assert "lifted" not in listed
+    lifted = CliRunner().invoke(app, [*command, "--lift", "pool/kitchen-07"])
+    assert lifted.output == "pool/kitchen-07: later rounds may choose it again\n"
+    assert "lifted" in CliRunner().invoke(app, command).output
+    assert not project.store.choices.spent()
+    with pytest.raises(SettingsError, match='nobody vetoed "pool/kitchen-7"; `mad vetoes` lists what was'):
+        CliRunner().invoke(app, [*command, "--lift", "pool/kitchen-7"], catch_exceptions=False)
+
+
 def test_a_missing_settings_file_is_one_line(tmp_path: Path) -> None:
     assert error_line(mad("status", cwd=tmp_path)) == (
         "cannot read mad.yaml: No such file or directory; give a settings file with --config"
