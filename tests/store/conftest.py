@@ -80,7 +80,7 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/new folder/mad.sqlite3"
+        return f"sqlite:///{tmp_path}/mad.sqlite3"
     found: str = request.getfixturevalue("postgres_url")
     return found
 

@@ -126,6 +126,12 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(wrong: s
     assert "secret" not in str(caught.value)
 
 
+def test_a_folder_that_is_not_there_yet_is_made(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/new folder/mad.sqlite3")
+    store.close()
+    assert (tmp_path / "new folder" / "mad.sqlite3").is_file()
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite3").write_text("not a database, but long enough to be looked at" * 50)
     with pytest.raises(StoreError, match=r"x\.sqlite3"):

@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -95,14 +94,6 @@ ROWS = {
         for name in ("T(0)", "T(1)")
     ],
 }
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/mad.sqlite3"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
 
 
 def make_first_release(url: str) -> None:
